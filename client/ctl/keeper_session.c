@@ -1,0 +1,245 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/backend/remote/remote.h"
+#include "client/ctl/keeper_private.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+
+/* Longest time between two looks at what is to be done. */
+#define TURN_MS 100
+/* Between two questions how much the server has left. */
+#define CAPACITY_MS 2000u
+/* How much longer than a lease's term its memory is hoped for: servers look at leases by turns. */
+#define LOST_MARGIN_MS 500u
+
+static bool session_stands(struct keeper *keeper)
+{
+	bool stands;
+
+	lock_acquire(&keeper->lock);
+	stands = !keeper->stopping && !keeper->session_over;
+	lock_release(&keeper->lock);
+	return stands;
+}
+
+/* ---- a session: its beginning ---- */
+
+static int session_connect(struct keeper *keeper, const struct memserver_lease *lease)
+{
+	struct remote_session session = {
+		.lease_id = lease->lease_id,
+		.instance_id = lease->instance_id,
+		.heartbeat_ms = (unsigned)base_min_u64(lease->heartbeat_ms, keeper->options.max_heartbeat_ms),
+	};
+	int ret = -EHOSTUNREACH;
+
+	memcpy(session.token, lease->token, sizeof(session.token));
+	for (unsigned i = 0; i < lease->nr_data_addresses; i++) {
+		memcpy(session.data_address, lease->data_address[i], sizeof(session.data_address));
+		ret = remote_session_begin(keeper->options.backend, &session, keeper->options.connect_timeout_ms);
+		if (ret == 0)
+			return 0;
+		keeper_error(keeper, "data connection to %s: %s", lease->data_address[i], err_text(ret));
+	}
+	return ret;
+}
+
+static void session_note_capacity(struct keeper *keeper, const struct memserver_capacity *capacity)
+{
+	lock_acquire(&keeper->lock);
+	keeper->accepting = capacity->accepting;
+	keeper->info.instance_id = capacity->instance_id;
+	keeper->info.arena_bytes = capacity->arena_bytes;
+	keeper->info.slab_bytes = capacity->slab_bytes;
+	keeper->info.slabs_free = capacity->slabs_free;
+	keeper->info.data_port = capacity->data_port;
+	lock_release(&keeper->lock);
+	keeper->capacity_ns = keeper_now_ns() + CAPACITY_MS * SYS_NS_PER_MS;
+}
+
+/* From here on the watcher watches, and slabs can be asked for. */
+static uint32_t session_begun(struct keeper *keeper)
+{
+	uint32_t generation;
+
+	keeper->request_number = 0;
+	keeper->unanswered = false;
+	lock_acquire(&keeper->lock);
+	generation = ++keeper->last_generation;
+	if (generation == 0) /* it stands for none */
+		generation = ++keeper->last_generation;
+	keeper->generation = generation;
+	keeper->session_over = false;
+	keeper->server_stopping = false;
+	keeper->barren_ns = 0;
+	keeper->nr_return = 0;
+	keeper->info.has_session = true;
+	keeper->info.nr_asked = 0;
+	keeper->info.nr_given = 0;
+	pthread_cond_broadcast(&keeper->changed);
+	lock_release(&keeper->lock);
+	return generation;
+}
+
+int keeper_session_open(struct keeper *keeper, uint32_t *ret_generation)
+{
+	struct memserver_capacity capacity;
+	struct rpc_status status;
+	int ret;
+
+	if (memserver_get_capacity(keeper->client, &capacity, &status) != RPC_OK)
+		goto failed;
+	session_note_capacity(keeper, &capacity);
+	if (memserver_open_lease(keeper->client, keeper->address, keeper->client_name, keeper->options.client_id,
+				 &keeper->lease, &status) != RPC_OK)
+		goto failed;
+	ret = session_connect(keeper, &keeper->lease);
+	if (ret < 0) {
+		/* It would end by itself; this way the server has one less meanwhile. */
+		if (memserver_close_lease(keeper->client, &keeper->lease, &status) != RPC_OK)
+			log_debug("%s: CloseLease: %s", keeper->address, status.message);
+		return ret;
+	}
+	lock_acquire(&keeper->lock);
+	keeper->info.instance_id = keeper->lease.instance_id;
+	keeper->info.slab_bytes = keeper->lease.slab_bytes;
+	lock_release(&keeper->lock);
+	*ret_generation = session_begun(keeper);
+	keeper->logged_error[0] = '\0';
+	log_notice("%s: connected, lease %016" PRIx64 ", %u slabs free", keeper->address, keeper->lease.lease_id,
+		   capacity.slabs_free);
+	return 0;
+
+failed:
+	keeper_error(keeper, "%s", status.message);
+	return rpc_code_to_errno(status.code);
+}
+
+/* ---- a session: its life ---- */
+
+static uint64_t session_lost_after_ns(const struct keeper *keeper)
+{
+	uint64_t ms = keeper->options.lost_after_ms;
+
+	return (ms ? ms : (uint64_t)keeper->lease.term_ms + LOST_MARGIN_MS) * SYS_NS_PER_MS;
+}
+
+/* A server whose data port has changed with its restart refuses connections for ever; its control plane tells. */
+static bool session_is_another_instance(struct keeper *keeper)
+{
+	struct memserver_capacity capacity;
+	struct rpc_status status;
+
+	return rpc_client_is_connected(keeper->client) &&
+	       memserver_get_capacity(keeper->client, &capacity, &status) == RPC_OK &&
+	       capacity.instance_id != keeper->lease.instance_id;
+}
+
+static bool session_is_past_hope(struct keeper *keeper, uint32_t generation)
+{
+	struct remote_info info;
+	uint64_t now = keeper_now_ns();
+	char why[KEEPER_ERROR_MAX];
+	bool stopped;
+
+	remote_info(keeper->options.backend, &info);
+	lock_acquire(&keeper->lock);
+	stopped = keeper->server_stopping;
+	keeper->info.nr_asked = 0;
+	lock_release(&keeper->lock);
+	if (stopped) {
+		keeper_session_is_over(keeper, generation, "the server has stopped, what it held is gone");
+		return true;
+	}
+	if (info.down_since_ns == 0 || now < info.down_since_ns + session_lost_after_ns(keeper))
+		return false;
+	snprintf(why, sizeof(why), "out of reach for %" PRIu64 " ms (%s): its lease has ended",
+		 (uint64_t)((now - info.down_since_ns) / SYS_NS_PER_MS), err_text(info.last_error));
+	keeper_session_is_over(keeper, generation, why);
+	return true;
+}
+
+static void session_reconnect(struct keeper *keeper, uint32_t generation)
+{
+	int ret;
+
+	if (session_is_past_hope(keeper, generation))
+		return;
+	keeper_sleep(keeper, generation, backoff_next_ms(&keeper->backoff));
+	if (!session_stands(keeper))
+		return;
+	ret = remote_session_reconnect(keeper->options.backend, keeper->options.connect_timeout_ms);
+	if (ret == 0) {
+		backoff_reset(&keeper->backoff);
+		keeper->logged_error[0] = '\0';
+		log_notice("%s: connected again", keeper->address);
+		keeper->options.changed(keeper->options.user);
+		return;
+	}
+	if (ret == -ESTALE || session_is_another_instance(keeper)) {
+		keeper_session_is_over(keeper, generation, "the server has been restarted or has ended our lease");
+		return;
+	}
+	keeper_error(keeper, "out of reach: %s", err_text(ret));
+}
+
+static void session_ask_capacity(struct keeper *keeper, uint32_t generation)
+{
+	struct memserver_capacity capacity;
+	struct rpc_status status;
+
+	if (keeper_now_ns() < keeper->capacity_ns)
+		return;
+	keeper->capacity_ns = keeper_now_ns() + CAPACITY_MS * SYS_NS_PER_MS;
+	/* A control plane that is dead costs no swap: its silence is no reason for anything. */
+	if (!rpc_client_is_connected(keeper->client) ||
+	    memserver_get_capacity(keeper->client, &capacity, &status) != RPC_OK)
+		return;
+	if (capacity.instance_id != keeper->lease.instance_id) {
+		keeper_session_is_over(keeper, generation, "another instance of the server answers");
+		return;
+	}
+	session_note_capacity(keeper, &capacity);
+}
+
+void keeper_session_serve(struct keeper *keeper, uint32_t generation)
+{
+	struct backend *backend = keeper->options.backend;
+
+	keeper->options.changed(keeper->options.user);
+	while (session_stands(keeper)) {
+		if (backend_state(backend) == BACKEND_UP) {
+			keeper_slabs_fetch(keeper);
+			keeper_slabs_return(keeper);
+			session_ask_capacity(keeper, generation);
+		}
+		if (remote_wait(backend, TURN_MS))
+			session_reconnect(keeper, generation);
+	}
+}
+
+/* ---- a session: its end ---- */
+
+void keeper_session_close(struct keeper *keeper)
+{
+	struct rpc_status status;
+
+	lock_acquire(&keeper->lock);
+	keeper->generation = 0;
+	keeper->info.has_session = false;
+	keeper->info.nr_asked = 0;
+	if (keeper->stream)
+		rpc_stream_cancel(keeper->stream);
+	pthread_cond_broadcast(&keeper->changed);
+	lock_release(&keeper->lock);
+	remote_session_end(keeper->options.backend);
+	if (!keeper_stopping(keeper) && !keeper_slabs_give_up(keeper))
+		return;
+	if (rpc_client_is_connected(keeper->client) &&
+	    memserver_close_lease(keeper->client, &keeper->lease, &status) != RPC_OK)
+		log_debug("%s: CloseLease: %s", keeper->address, status.message);
+	keeper->options.changed(keeper->options.user);
+}

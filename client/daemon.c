@@ -1,0 +1,220 @@
+#include "client/daemon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "client/backend/disk/disk.h"
+#include "client/backend/remote/remote.h"
+#include "client/daemon_private.h"
+#include "common/base/err.h"
+
+#define ADMIN_GRACE_MS 2000
+
+/* ---- what the admin service asks ---- */
+
+static enum admin_state owner_state(void *user)
+{
+	struct daemon *daemon = user;
+	enum admin_state state;
+
+	lock_acquire(&daemon->lock);
+	state = daemon->state;
+	lock_release(&daemon->lock);
+	return state;
+}
+
+void daemon_set_state(struct daemon *daemon, enum admin_state state)
+{
+	lock_acquire(&daemon->lock);
+	daemon->state = state;
+	lock_release(&daemon->lock);
+	if (daemon->admin)
+		admin_set_serving(daemon->admin, state == ADMIN_SERVING);
+}
+
+static void owner_frontend(void *user, struct admin_frontend *ret_frontend)
+{
+	struct daemon *daemon = user;
+	bool serving;
+
+	*ret_frontend = (struct admin_frontend){ .kind = "" };
+	lock_acquire(&daemon->lock);
+	serving = daemon->serving;
+	lock_release(&daemon->lock);
+	if (serving)
+		surface_look(daemon->surface, ret_frontend);
+}
+
+static int owner_swapoff(void *user, bool leave, uint64_t *ret_ticket)
+{
+	struct daemon *daemon = user;
+	int ret = 0;
+
+	lock_acquire(&daemon->lock);
+	if (daemon->state == ADMIN_STOPPING) {
+		ret = -EALREADY;
+	} else if (daemon->swapoff_result == -EINPROGRESS) {
+		ret = -EBUSY;
+	} else {
+		*ret_ticket = ++daemon->swapoff_ticket;
+		daemon->swapoff_result = -EINPROGRESS;
+		daemon->swapoff_leave = leave;
+	}
+	lock_release(&daemon->lock);
+	return ret;
+}
+
+static int owner_swapoff_result(void *user, uint64_t ticket)
+{
+	struct daemon *daemon = user;
+	int result;
+
+	lock_acquire(&daemon->lock);
+	/* A later one exists only because this one has ended and somebody asked again: it was refused, then. */
+	result = ticket == daemon->swapoff_ticket ? daemon->swapoff_result : -EBUSY;
+	lock_release(&daemon->lock);
+	return result;
+}
+
+struct admin_owner daemon_owner(struct daemon *daemon)
+{
+	return (struct admin_owner){
+		.state = owner_state,
+		.frontend = owner_frontend,
+		.swapoff = owner_swapoff,
+		.swapoff_result = owner_swapoff_result,
+		.user = daemon,
+	};
+}
+
+/* ---- start and stop ---- */
+
+static int (*const steps[])(struct daemon *daemon) = {
+	/* Memory, and what nobody else sees. */
+	daemon_create_reactors,
+	daemon_create_device,
+	/* What others may have already: refused before anything has begun. */
+	daemon_open_disk,
+	daemon_create_provision,
+	daemon_create_servers,
+	daemon_listen_admin,
+	/* Threads: leases are opened and slabs fetched. */
+	daemon_run,
+	daemon_wait_for_room,
+	/* The kernel, or NBD clients. */
+	daemon_open_frontend,
+	daemon_write_ready_file,
+};
+
+int daemon_start(const struct settings *settings, const struct sys_process_rights *rights, struct daemon **ret_daemon)
+{
+	struct daemon *daemon = calloc(1, sizeof(*daemon));
+	char size[CONFIG_VALUE_MAX];
+
+	if (!daemon) {
+		log_error("out of memory");
+		return -ENOMEM;
+	}
+	daemon->settings = settings;
+	daemon->rights = rights;
+	lock_mutex_init(&daemon->lock);
+	if (getrandom(&daemon->random, sizeof(daemon->random), 0) != sizeof(daemon->random))
+		daemon->random = sys_clock_now_ns(sys_clock_monotonic()) ^ (uint64_t)getpid() << 32;
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(steps); i++) {
+		int ret = steps[i](daemon);
+
+		if (ret == 0)
+			continue;
+		/* No kernel swaps on it yet, or only for an instant: should swapoff fail, nothing may be taken away. */
+		while (daemon_leave(daemon) < 0)
+			(void)sys_signal_wait(1000);
+		daemon_stop(daemon);
+		return ret;
+	}
+	config_format_size(settings->size_bytes, size);
+	log_notice("ready: a device of %s, %u servers%s", size, daemon->nr_servers, daemon->disk ? " and a disk" : "");
+	*ret_daemon = daemon;
+	return 0;
+}
+
+int daemon_leave(struct daemon *daemon)
+{
+	int ret;
+
+	if (!daemon->surface)
+		return 0;
+	daemon_set_state(daemon, ADMIN_STOPPING);
+	ret = surface_close(daemon->surface);
+	if (ret < 0) {
+		log_error("swap cannot be turned off (%s): the device is served as before", err_text(ret));
+		daemon_set_state(daemon, ADMIN_SERVING);
+		return ret;
+	}
+	daemon_set_state(daemon, ADMIN_IDLE);
+	return 0;
+}
+
+bool daemon_poll(struct daemon *daemon)
+{
+	bool asked, leave;
+	int ret;
+
+	lock_acquire(&daemon->lock);
+	asked = daemon->swapoff_result == -EINPROGRESS;
+	leave = daemon->swapoff_leave;
+	lock_release(&daemon->lock);
+	if (!asked)
+		return false;
+	log_notice("swapoff, at the operator's wish%s", leave ? "; the daemon leaves afterwards" : "");
+	ret = daemon_leave(daemon);
+	lock_acquire(&daemon->lock);
+	daemon->swapoff_result = ret;
+	lock_release(&daemon->lock);
+	admin_wake(daemon->admin);
+	return ret == 0 && leave;
+}
+
+static void daemon_stop_threads(struct daemon *daemon)
+{
+	if (daemon->admin)
+		admin_stop(daemon->admin, ADMIN_GRACE_MS);
+	if (daemon->provision)
+		provision_stop(daemon->provision);
+	for (unsigned i = 0; i < daemon->nr_servers; i++)
+		if (daemon->keeper[i])
+			keeper_stop_begin(daemon->keeper[i]);
+	for (unsigned i = 0; i < daemon->nr_servers; i++)
+		if (daemon->keeper[i])
+			keeper_stop(daemon->keeper[i]);
+	for (unsigned i = 0; i < daemon->nr_reactors; i++)
+		sys_reactor_stop(daemon->reactor[i]);
+}
+
+void daemon_stop(struct daemon *daemon)
+{
+	if (!daemon)
+		return;
+	if (daemon->ready_file_written)
+		unlink(daemon->settings->ready_file);
+	lock_acquire(&daemon->lock);
+	daemon->state = ADMIN_STOPPING;
+	daemon->serving = false;
+	lock_release(&daemon->lock);
+	daemon_stop_threads(daemon);
+	admin_free(daemon->admin);
+	surface_free(daemon->surface);
+	vswap_free(daemon->vswap);
+	provision_free(daemon->provision);
+	for (unsigned i = 0; i < daemon->nr_servers; i++) {
+		keeper_free(daemon->keeper[i]);
+		remote_free(daemon->remote[i]);
+	}
+	disk_free(daemon->disk);
+	drains_free(daemon->drains);
+	for (unsigned i = 0; i < daemon->nr_reactors; i++)
+		sys_reactor_free(daemon->reactor[i]);
+	lock_mutex_done(&daemon->lock);
+	free(daemon);
+}

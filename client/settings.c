@@ -1,0 +1,280 @@
+#include "client/settings.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/base/err.h"
+
+#define PROGRAM "farswapd"
+#define DAY_MS (24ull * 3600 * 1000)
+#define MAX_DEVICE_BYTES (16ull << 40)
+#define MIN_SLAB_BYTES (1ull << 20)
+#define MAX_SLAB_BYTES (1ull << 30)
+#define MAX_SLABS (1u << 18)
+#define MIN_AUTO_SLABS 1024u
+#define MAX_AUTO_QUEUES 4u
+#define MAX_NAME_BYTES 63u
+#define MAX_ADDRESS_BYTES 127u
+#define MAX_PRIORITY 32767u
+
+static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
+static const char *const frontends[] = { "fuse", "nbd", "none", NULL };
+
+#define SETTING(text, kind, member) .name = text, .type = kind, CONFIG_MEMBER(struct settings, member)
+
+static const struct config_option options[] = {
+	{ .section = "device", SETTING("size", CONFIG_SIZE, size_bytes), .arg = "SIZE", .default_text = "0",
+	  .help = "of the swap device, at most 16T; must be given" },
+	{ .section = "device", SETTING("frontend", CONFIG_CHOICE, frontend), .arg = "KIND", .default_text = "fuse",
+	  .choices = frontends, .help = "how it is offered" },
+	{ .section = "device", SETTING("swap", CONFIG_BOOL, swap), .default_text = "yes",
+	  .help = "turn swap on over it (fuse only)" },
+	{ .section = "device", SETTING("swap_priority", CONFIG_STRING, swap_priority_text), .arg = "N",
+	  .default_text = "auto", .help = "0 to 32767, the highest is used first; auto: the kernel's choice" },
+	{ .section = "device", SETTING("mount_dir", CONFIG_STRING, mount_dir), .arg = "DIR",
+	  .default_text = "/run/farswap/device", .help = "where the device's file is mounted (fuse only)" },
+	{ .section = "device", SETTING("nbd_listen", CONFIG_STRING, nbd_listen), .arg = "ADDRESS",
+	  .default_text = "unix:/run/farswap/nbd.sock", .help = "where NBD clients are served (nbd only)" },
+
+	{ .section = "servers", SETTING("servers", CONFIG_LIST, servers), .arg = "LIST",
+	  .help = "memory servers, host:port each" },
+	{ .section = "servers", SETTING("dead_after", CONFIG_DURATION, dead_ms), .arg = "TIME", .default_text = "800ms",
+	  .min = 50, .max = DAY_MS, .help = "a connection that is silent for so long is down" },
+	{ .section = "servers", SETTING("read_patience", CONFIG_DURATION, read_patience_ms), .arg = "TIME",
+	  .default_text = "12s", .max = DAY_MS,
+	  .help = "how long a read waits for a server that is out of reach; 0: not at all" },
+	{ .section = "servers", SETTING("lost_after", CONFIG_DURATION, lost_after_ms), .arg = "TIME",
+	  .default_text = "0", .max = DAY_MS,
+	  .help = "a server out of reach for so long is given up; 0: when its lease has ended" },
+	{ .section = "servers", SETTING("connect_timeout", CONFIG_DURATION, connect_timeout_ms), .arg = "TIME",
+	  .default_text = "1s", .min = 10, .max = DAY_MS, .help = "of one attempt at a data connection" },
+	{ .section = "servers", SETTING("start_timeout", CONFIG_DURATION, start_timeout_ms), .arg = "TIME",
+	  .default_text = "10s", .min = 10, .max = DAY_MS, .help = "how long to wait for room at the start" },
+
+	{ .section = "disk", SETTING("disk", CONFIG_STRING, disk), .arg = "PATH",
+	  .help = "file or partition to fall back on when no server has room; its content is lost" },
+	{ .section = "disk", SETTING("disk_size", CONFIG_SIZE, disk_bytes), .arg = "SIZE", .default_text = "0",
+	  .help = "how much of it; 0: all of a partition" },
+	{ .section = "disk", SETTING("disk_slab_size", CONFIG_SIZE, disk_slab_bytes), .arg = "SIZE",
+	  .default_text = "64M", .min = MIN_SLAB_BYTES, .max = MAX_SLAB_BYTES, .flags = CONFIG_POWER_OF_TWO,
+	  .help = "the unit in which it is used" },
+
+	{ .section = "memory", SETTING("ahead", CONFIG_SIZE, ahead_bytes), .arg = "SIZE", .default_text = "0",
+	  .help = "free room to keep ready on the servers; 0: four slabs" },
+	{ .section = "memory", SETTING("max_slabs", CONFIG_U32, max_slabs), .arg = "N", .default_text = "0",
+	  .max = MAX_SLABS, .help = "slabs in use at a time; 0: by the size of the device" },
+
+	{ .section = "threads", SETTING("queues", CONFIG_U32, nr_queues), .arg = "N", .default_text = "0",
+	  .max = SETTINGS_MAX_QUEUES, .help = "threads that serve the device; 0: one per processor, at most four" },
+	{ .section = "threads", SETTING("queue_depth", CONFIG_U32, queue_depth), .arg = "N", .default_text = "128",
+	  .min = 1, .max = 1024, .help = "operations in flight per queue and server" },
+	{ .section = "threads", SETTING("cpus", CONFIG_LIST, cpu_texts), .arg = "LIST",
+	  .help = "processors that the queues, and then the mover, stay on; empty: any" },
+	{ .section = "threads", SETTING("spin_us", CONFIG_U32, spin_us), .arg = "N", .default_text = "0", .max = 1000000,
+	  .help = "microseconds that a queue looks for work before it sleeps" },
+
+	{ .section = "process", SETTING("name", CONFIG_STRING, name), .arg = "TEXT",
+	  .help = "what servers know this client by, by default its host's name" },
+	{ .section = "process", SETTING("admin_socket", CONFIG_STRING, admin_socket), .arg = "PATH",
+	  .default_text = "/run/farswap/farswapd.sock", .flags = CONFIG_REQUIRED, .help = "where farswapctl is served" },
+	{ .section = "process", SETTING("log_level", CONFIG_CHOICE, log_level), .arg = "LEVEL",
+	  .default_text = "notice", .choices = log_levels, .help = "least urgent lines that are written" },
+	{ .section = "process", SETTING("ready_file", CONFIG_STRING, ready_file), .arg = "FILE",
+	  .help = "written when the device is served, with where it is; removed at the end" },
+};
+
+static const struct config_program program = {
+	.name = PROGRAM,
+	.summary = "gives this machine the memory of others as swap",
+	.default_file = "/etc/farswap/farswapd.conf",
+	.options = options,
+	.nr_options = BASE_ARRAY_SIZE(options),
+	.settings_bytes = sizeof(struct settings),
+};
+
+static BASE_PRINTF(2, 3) int wrong(char error[CONFIG_ERROR_MAX], const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(error, CONFIG_ERROR_MAX, fmt, args);
+	va_end(args);
+	return -EINVAL;
+}
+
+static int check_size(const struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	char size[CONFIG_VALUE_MAX];
+
+	config_format_size(settings->size_bytes, size);
+	if (settings->size_bytes == 0)
+		return wrong(error, "size: must be given and not be 0, such as --size 8G");
+	if (settings->size_bytes % FSW_PAGE_SIZE != 0)
+		return wrong(error, "size: %s is not a multiple of the page, %u bytes", size, FSW_PAGE_SIZE);
+	if (settings->size_bytes > MAX_DEVICE_BYTES)
+		return wrong(error, "size: %s is more than 16T", size);
+	return 0;
+}
+
+/* "host:port" with a port to connect to. */
+static bool address_is_complete(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	uint64_t port;
+
+	return colon && colon != text && strlen(text) <= MAX_ADDRESS_BYTES && strncmp(text, "unix:", 5) != 0 &&
+	       config_parse_u64(colon + 1, &port) == 0 && port >= 1 && port <= UINT16_MAX;
+}
+
+static int check_servers(const struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	const struct config_list *servers = &settings->servers;
+
+	if (servers->nr == 0 && settings->disk[0] == '\0')
+		return wrong(error, "servers: neither a server nor a disk is given, so there is nowhere to store anything");
+	if (servers->nr > SETTINGS_MAX_SERVERS)
+		return wrong(error, "servers: %u are more than %u", servers->nr, SETTINGS_MAX_SERVERS);
+	for (unsigned i = 0; i < servers->nr; i++) {
+		if (!address_is_complete(servers->item[i]))
+			return wrong(error, "servers: '%s' is not host:port", servers->item[i]);
+		for (unsigned j = 0; j < i; j++)
+			if (strcmp(servers->item[i], servers->item[j]) == 0)
+				return wrong(error, "servers: '%s' is given twice", servers->item[i]);
+	}
+	return 0;
+}
+
+static int check_disk(const struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	char size[CONFIG_VALUE_MAX], slab[CONFIG_VALUE_MAX];
+
+	if (settings->disk[0] == '\0' && settings->disk_bytes)
+		return wrong(error, "disk_size: is given without a disk");
+	config_format_size(settings->disk_bytes, size);
+	config_format_size(settings->disk_slab_bytes, slab);
+	if (settings->disk_bytes % settings->disk_slab_bytes != 0)
+		return wrong(error, "disk_size: %s is not a multiple of disk_slab_size %s", size, slab);
+	return 0;
+}
+
+static int take_cpus(struct settings *settings, unsigned nr_cpus, char error[CONFIG_ERROR_MAX])
+{
+	const struct config_list *texts = &settings->cpu_texts;
+
+	if (settings->nr_queues == 0)
+		settings->nr_queues = (uint32_t)base_min_u64(nr_cpus, MAX_AUTO_QUEUES);
+	for (unsigned i = 0; i <= SETTINGS_MAX_QUEUES; i++)
+		settings->cpus[i] = -1;
+	if (texts->nr != 0 && texts->nr != settings->nr_queues && texts->nr != settings->nr_queues + 1)
+		return wrong(error, "cpus: %u processors for %u queues (and the mover)", texts->nr,
+			     settings->nr_queues);
+	for (unsigned i = 0; i < texts->nr; i++) {
+		uint64_t cpu;
+
+		if (config_parse_u64(texts->item[i], &cpu) < 0 || cpu >= nr_cpus)
+			return wrong(error, "cpus: '%s' is not a processor of this machine (0 to %u)", texts->item[i],
+				     nr_cpus - 1);
+		settings->cpus[i] = (int)cpu;
+	}
+	return 0;
+}
+
+static int check_frontend(struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	const char *text = settings->swap_priority_text;
+	uint64_t priority;
+
+	settings->swap_priority = -1;
+	if (strcmp(text, "auto") != 0) {
+		if (config_parse_u64(text, &priority) < 0 || priority > MAX_PRIORITY)
+			return wrong(error, "swap_priority: '%s' is neither auto nor 0 to %u", text, MAX_PRIORITY);
+		settings->swap_priority = (int)priority;
+	}
+	if (settings->frontend == SETTINGS_FUSE && settings->mount_dir[0] != '/')
+		return wrong(error, "mount_dir: '%s' is not an absolute path", settings->mount_dir);
+	if (settings->frontend == SETTINGS_NBD && settings->nbd_listen[0] == '\0')
+		return wrong(error, "nbd_listen: must be given");
+	return 0;
+}
+
+static int check_names(struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	struct sockaddr_un un;
+
+	if (strncmp(settings->admin_socket, "unix:", 5) == 0)
+		memmove(settings->admin_socket, settings->admin_socket + 5, strlen(settings->admin_socket + 5) + 1);
+	if (settings->admin_socket[0] != '/')
+		return wrong(error, "admin_socket: '%s' is not an absolute path", settings->admin_socket);
+	if (strlen(settings->admin_socket) >= sizeof(un.sun_path))
+		return wrong(error, "admin_socket: '%s' is longer than %zu characters", settings->admin_socket,
+			     sizeof(un.sun_path) - 1);
+	if (settings->name[0] == '\0' && gethostname(settings->name, sizeof(settings->name) - 1) < 0)
+		return wrong(error, "name: the host's name cannot be had (%s) and none is given", err_text(-errno));
+	if (strlen(settings->name) > MAX_NAME_BYTES)
+		return wrong(error, "name: is longer than %u bytes", MAX_NAME_BYTES);
+	return 0;
+}
+
+int settings_check(struct settings *settings, unsigned nr_cpus, char ret_error[CONFIG_ERROR_MAX])
+{
+	uint64_t slabs = 2 * settings->size_bytes / MIN_SLAB_BYTES;
+	int ret = check_size(settings, ret_error);
+
+	if (ret == 0)
+		ret = check_servers(settings, ret_error);
+	if (ret == 0)
+		ret = check_disk(settings, ret_error);
+	if (ret == 0)
+		ret = take_cpus(settings, nr_cpus, ret_error);
+	if (ret == 0)
+		ret = check_frontend(settings, ret_error);
+	if (ret == 0)
+		ret = check_names(settings, ret_error);
+	/* Twice the device, were all slabs of the smallest size: a drain needs room beside what it empties. */
+	if (ret == 0 && settings->max_slabs == 0)
+		settings->max_slabs = (uint32_t)base_min_u64(base_max_u64(slabs, MIN_AUTO_SLABS), MAX_SLABS);
+	return ret;
+}
+
+static void print(enum config_action action)
+{
+	if (action == CONFIG_PRINT_HELP)
+		config_print_help(&program, stdout);
+	else if (action == CONFIG_PRINT_EXAMPLE)
+		config_print_example(&program, stdout);
+	else
+		puts(PROGRAM " " FARSWAP_VERSION);
+}
+
+int settings_load(int argc, char **argv, struct settings *ret_settings, int *ret_exit_status)
+{
+	struct settings *settings = calloc(1, sizeof(*settings));
+	long nr_cpus = sysconf(_SC_NPROCESSORS_CONF);
+	char error[CONFIG_ERROR_MAX] = "out of memory";
+	enum config_action action = CONFIG_RUN;
+	int ret = -ENOMEM;
+
+	if (settings)
+		ret = config_load(&program, argc, argv, settings, &action, error);
+	if (ret == 0 && action != CONFIG_RUN) {
+		print(action);
+		free(settings);
+		*ret_exit_status = 0;
+		return -ECANCELED;
+	}
+	if (ret == 0)
+		ret = settings_check(settings, nr_cpus > 0 ? (unsigned)nr_cpus : 1, error);
+	if (ret == 0) {
+		*ret_settings = *settings;
+	} else {
+		fprintf(stderr, PROGRAM ": %s\n", error);
+		*ret_exit_status = 2;
+	}
+	free(settings);
+	return ret;
+}

@@ -1,0 +1,64 @@
+/*
+ * What farswapd can be told, and from where: one table for the command line, the configuration file and --help.
+ */
+#ifndef FARSWAP_CLIENT_SETTINGS_H
+#define FARSWAP_CLIENT_SETTINGS_H
+
+#include "common/config/config.h"
+#include "common/log/log.h"
+
+#define SETTINGS_MAX_QUEUES 32
+#define SETTINGS_MAX_SERVERS 63 /* and the disk */
+
+enum settings_frontend { SETTINGS_FUSE, SETTINGS_NBD, SETTINGS_NONE };
+
+struct settings {
+	uint64_t size_bytes; /* of the device */
+
+	struct config_list servers;
+	uint64_t dead_ms;
+	uint64_t read_patience_ms;
+	uint64_t lost_after_ms; /* 0: the lease's term and a margin */
+	uint64_t connect_timeout_ms;
+	uint64_t start_timeout_ms;
+
+	char disk[CONFIG_STRING_MAX]; /* empty: none */
+	uint64_t disk_bytes;	      /* 0: all of a block device */
+	uint64_t disk_slab_bytes;
+
+	uint64_t ahead_bytes; /* 0: four slabs */
+	uint32_t max_slabs;   /* never 0 when loaded */
+
+	enum settings_frontend frontend;
+	char nbd_listen[CONFIG_STRING_MAX];
+	char mount_dir[CONFIG_STRING_MAX];
+	bool swap;
+	char swap_priority_text[CONFIG_STRING_MAX];
+	int swap_priority; /* -1: the kernel's choice */
+
+	uint32_t nr_queues; /* never 0 when loaded */
+	uint32_t queue_depth;
+	struct config_list cpu_texts;
+	int cpus[SETTINGS_MAX_QUEUES + 1]; /* of each queue, the mover's last; -1: any */
+	uint32_t spin_us;
+
+	char name[CONFIG_STRING_MAX];	      /* the host's, unless given */
+	char admin_socket[CONFIG_STRING_MAX]; /* a path */
+	enum log_level log_level;
+	char ready_file[CONFIG_STRING_MAX]; /* empty: none */
+};
+
+/*
+ * Reads the command line and the file, and checks what the table cannot say. Prints what --help and the like ask for. 0
+ * and the settings are good; else the exit status that main is to end with is in *ret_exit_status: 0 after printing, 2
+ * with one line on stderr that names the setting that is wrong.
+ */
+int settings_load(int argc, char **argv, struct settings *ret_settings, int *ret_exit_status) BASE_MUST_CHECK;
+
+/*
+ * Checks what the table cannot say, and fills in what follows from other settings. 0, or -EINVAL with one line that names
+ * the setting. nr_cpus: processors of this machine. Pure.
+ */
+int settings_check(struct settings *settings, unsigned nr_cpus, char ret_error[CONFIG_ERROR_MAX]) BASE_MUST_CHECK;
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * The front end that was configured: FUSE with a loop device and swap, NBD, or none. One at a time, or none any more.
+ */
+#ifndef FARSWAP_CLIENT_SURFACE_H
+#define FARSWAP_CLIENT_SURFACE_H
+
+#include "client/ctl/admin.h"
+#include "client/settings.h"
+#include "client/vswap/vswap.h"
+
+struct surface;
+
+/*
+ * Main thread; the reactors run. Brings the front end up; when it returns the device can be used, and swap is on if that was
+ * asked for. 0, or a negative errno after one line in the log that names the setting; nothing is left behind then.
+ */
+int surface_open(const struct settings *settings, struct vswap *vswap, struct surface **ret_surface) BASE_MUST_CHECK;
+
+/*
+ * Main thread; the reactors run. Swap off, which reads everything back and may take long, and the front end down: 0, also
+ * when it is down already. Below 0 (-ENOMEM above all: no room for the pages) swap is on and the device served as before.
+ */
+int surface_close(struct surface *surface) BASE_MUST_CHECK;
+
+/* After surface_close returned 0. Accepts NULL. */
+void surface_free(struct surface *surface);
+
+/* Any control thread, also while surface_close is at work. */
+void surface_look(struct surface *surface, struct admin_frontend *ret_frontend);
+
+#endif

@@ -1,0 +1,148 @@
+/*
+ * What the files of this room share: the device, its queues, and the steps of a request.
+ */
+#ifndef FARSWAP_CLIENT_VSWAP_INTERNAL_H
+#define FARSWAP_CLIENT_VSWAP_INTERNAL_H
+
+#include "client/vswap/admin.h"
+#include "client/vswap/epoch.h"
+#include "client/vswap/place.h"
+#include "client/vswap/slab.h"
+#include "client/vswap/table.h"
+#include "client/vswap/vswap.h"
+
+#define VSWAP_MAX_BACKENDS 64u
+#define VSWAP_MAX_PAGES (1ull << 32) /* what the reverse map can name: 16 TiB */
+
+/* Written by the queue's reactor only, read by anybody; all relaxed. */
+struct vswap_counters {
+	_Atomic uint64_t nr_requests[IO_FLUSH + 1];
+	_Atomic uint64_t nr_pages[IO_FLUSH + 1];
+	_Atomic uint64_t nr_read_errors;
+	_Atomic uint64_t nr_write_errors;
+	_Atomic uint64_t nr_checksum_errors;
+	_Atomic uint64_t nr_relocated;
+	_Atomic uint64_t nr_room_waits;
+	_Atomic uint64_t longest_read_ns; /* since the last drain began */
+	_Atomic int64_t nr_tag[WORD_NR_TAGS]; /* change in the number of entries of each kind, by this queue */
+};
+
+struct vswap_queue {
+	struct vswap *vswap;
+	struct sys_reactor *reactor;
+	unsigned index;
+	struct slot_cursor cursor;
+	struct fsw_io_list completed; /* requests that ended inside vswap_submit */
+	struct sys_deferred complete;
+	/* "There is something to free": to the mover's reactor, at most one under way. */
+	struct sys_message reap;
+	_Atomic bool reap_sent;
+	/* "Give your open cluster back", at most one under way. */
+	struct sys_message release;
+	_Atomic bool release_sent;
+	/* Writes that wait for room, and what makes them look again; armed while there are any. */
+	struct io_waiter_list starved;
+	struct sys_timer room_timer;
+	struct epoch_queue epoch;
+	struct vswap_counters counters;
+	struct stats_histogram reads;
+	struct stats_histogram writes;
+};
+
+struct vswap {
+	struct table_map tables;
+	struct slab_map slabs;
+	struct epoch epoch;
+	uint64_t nr_pages;
+	unsigned nr_queues; /* the mover's included */
+	struct vswap_queue *queue;
+	struct mem_region queue_region;
+	struct epoch_queue *epoch_queues[BACKEND_MAX_QUEUES];
+	struct reaper *reaper;
+	struct mover *mover;
+	struct vswap_supplier supplier;
+	_Atomic uint64_t nr_room_asked;	   /* writes that have begun to wait for room */
+	_Atomic uint64_t nr_room_answered; /* of those, how many the supplier knew of when it last looked */
+	_Atomic bool room_is_coming;
+	struct lock_mutex lock; /* of all that control threads change: backends, slabs, drains */
+	struct backend *backends[VSWAP_MAX_BACKENDS] LOCK_GUARDED_BY(lock);
+	unsigned nr_backends LOCK_GUARDED_BY(lock);
+};
+
+static inline struct vswap_queue *vswap_mover_queue(struct vswap *vswap)
+{
+	return &vswap->queue[vswap->nr_queues - 1];
+}
+
+static inline void vswap_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static inline void vswap_add_tag(struct vswap_queue *queue, enum word_tag tag, int64_t n)
+{
+	_Atomic int64_t *nr = &queue->counters.nr_tag[tag];
+
+	atomic_store_explicit(nr, atomic_load_explicit(nr, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static inline void vswap_count_tag(struct vswap_queue *queue, enum word_tag from, enum word_tag to)
+{
+	vswap_add_tag(queue, from, -1);
+	vswap_add_tag(queue, to, 1);
+}
+
+/* Whether the word is backed by exactly this slot, and by nobody's unfinished write. */
+static inline bool vswap_word_is_at(uint64_t word, const struct slab *slab, uint32_t slot)
+{
+	return word_has_slot(word) && word_payload(word) == swp_slot(slab->id, slot).val;
+}
+
+/* Asks a queue to give back the cluster of slots that it allocates from. Any reactor. */
+void vswap_queue_ask_release(struct vswap_queue *queue);
+
+/* ---- request.c ---- */
+
+/* Goes on with a segment: until it has a run under way, waits, or has done its share. */
+void request_segment_step(struct io_segment *segment);
+/* Begins to wait for the entry of page `next`. False: look again. */
+bool request_segment_wait(struct io_segment *segment, struct table *table) BASE_MUST_CHECK;
+/* The request has failed: no more of it is started. */
+void request_fail(struct fsw_io *io, int err);
+void *request_page(const struct fsw_io *io, uint64_t index);
+/* Fills in the segment's backend operation for its run. */
+void request_fill(struct io_segment *segment, void (*done)(struct backend_io *bio, int status));
+
+/* ---- read.c, write.c, discard.c: one step each; true when the segment is under way or waits ---- */
+
+bool read_segment_step(struct io_segment *segment);
+bool write_segment_step(struct io_segment *segment);
+/* Works off the request itself; it has no segments but the first, for waiting. */
+bool discard_segment_step(struct io_segment *segment);
+
+/* ---- reap.c: slots come back ---- */
+
+/* Retires the slot of a word that was unpublished. The queue is inside an epoch. */
+void reap_retire(struct vswap_queue *queue, uint64_t old_word);
+void reap_retire_run(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint32_t nr_slots);
+void reap_quarantine(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint64_t fence);
+int reap_init(struct vswap *vswap) BASE_MUST_CHECK;
+void reap_done(struct vswap *vswap);
+
+/* ---- room.c ---- */
+
+enum room_kind { ROOM_TABLE, ROOM_SLOT };
+
+void room_init(struct vswap *vswap);
+/*
+ * The segment, which has claimed nothing, has found no room for its page `next`. True: some is to be expected, and the
+ * segment will be stepped again. False: there is none.
+ */
+bool room_wait(struct io_segment *segment, enum room_kind kind) BASE_MUST_CHECK;
+
+/* ---- poison.c ---- */
+
+/* Makes an entry that still has this word POISON, and retires its slot. Inside an epoch. True if it did. */
+bool poison_entry(struct vswap_queue *queue, uint64_t page, uint64_t word);
+
+#endif

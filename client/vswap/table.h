@@ -1,0 +1,179 @@
+/*
+ * The cluster tables: forward words and checksums of 512 entries each, allocated when a cluster is first used and freed
+ * when it is empty.
+ *
+ * Lookups are lock-free and safe inside an RCU read-side section (a reactor's turn). Who changes words holds a pin on the
+ * table; a table that nobody pins and whose words are all NONE is unpublished, and its memory used again after a grace
+ * period. So a reader finds no table or a table of NONE, never another cluster's words.
+ *
+ * Memory comes from a reserve that a control thread fills (table_refill); the data path only takes from it.
+ */
+#ifndef FARSWAP_CLIENT_VSWAP_TABLE_H
+#define FARSWAP_CLIENT_VSWAP_TABLE_H
+
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include <urcu/lfstack.h>
+
+#include "client/io.h"
+#include "client/vswap/word.h"
+#include "common/base/base.h"
+#include "common/base/lock.h"
+#include "common/mem/region.h"
+#include "common/sys/rcu.h"
+#include "common/sys/reactor.h"
+
+#define TABLE_SHIFT 9
+#define TABLE_ENTRIES (1u << TABLE_SHIFT)
+
+TAILQ_HEAD(io_waiter_list, io_waiter);
+
+struct table {
+	_Atomic uint64_t word[TABLE_ENTRIES];
+	_Atomic uint32_t checksum[TABLE_ENTRIES]; /* CRC32C of what the page held; meaningful with a slot */
+	/* Words that are not NONE, plus pins; TABLE_DEAD when it has been unpublished. */
+	_Atomic uint32_t live;
+	_Atomic uint32_t nr_waiters;
+	uint32_t cluster;
+	struct lock_mutex waiters_lock; /* taken only where two operations meet on one entry */
+	struct io_waiter_list waiters;
+	struct sys_rcu_head rcu;
+	struct cds_lfs_node free_link;
+	struct table_map *map; /* set when the memory came, and never again */
+};
+
+#define TABLE_NODE_SHIFT 9 /* tables under one node of the directory */
+#define TABLE_NODE_FANOUT (1u << TABLE_NODE_SHIFT)
+
+struct table_node {
+	_Atomic(struct table *) table[TABLE_NODE_FANOUT];
+};
+
+static_assert(sizeof(struct table_node) <= offsetof(struct table, live), "both come from one reserve, and the map stays");
+
+struct table_region {
+	struct mem_region region;
+	struct table_region *next;
+};
+
+struct table_map {
+	_Atomic(struct table_node *) *root;
+	struct mem_region root_region;
+	uint64_t nr_pages;
+	uint32_t nr_nodes;
+	struct cds_lfs_stack free; /* popped inside read-side sections, pushed after a grace period */
+	_Atomic uint32_t nr_free;
+	_Atomic uint32_t nr_returning; /* freed, and waiting for the end of their grace period */
+	_Atomic uint32_t nr_tables; /* in use, nodes included */
+	uint32_t reserve;
+	/* The reserve has become half used. Called by who took the table, in its read-side section. NULL: nobody asks. */
+	void (*low)(void *arg);
+	void *low_arg;
+	struct lock_mutex refill_lock;
+	struct table_region *regions LOCK_GUARDED_BY(refill_lock);
+	_Atomic uint64_t reserved_bytes;
+};
+
+/* 0 or -ENOMEM. Control thread. */
+int table_map_init(struct table_map *map, uint64_t nr_pages, uint32_t reserve) BASE_MUST_CHECK;
+/* Nothing runs any more. Waits for frees that are under way. */
+void table_map_done(struct table_map *map);
+
+/* Control thread: fills the reserve up. 0 or -ENOMEM. */
+int table_refill(struct table_map *map) BASE_MUST_CHECK;
+/* A table that was not there a moment ago is there now, or will be after a grace period. */
+bool table_is_coming(const struct table_map *map);
+
+/* The table of a page, or NULL when the whole cluster is NONE. Read-side section. */
+static inline struct table *table_lookup(const struct table_map *map, uint64_t page)
+{
+	uint64_t cluster = page >> TABLE_SHIFT;
+	struct table_node *node = atomic_load_explicit(&map->root[cluster >> TABLE_NODE_SHIFT], memory_order_acquire);
+
+	if (BASE_UNLIKELY(!node))
+		return NULL;
+	return atomic_load_explicit(&node->table[cluster & (TABLE_NODE_FANOUT - 1)], memory_order_acquire);
+}
+
+/*
+ * First page at or after `page` whose cluster may have a table; skips whole nodes that were never used. May be beyond the
+ * device's end. Read-side section.
+ */
+uint64_t table_skip_empty(const struct table_map *map, uint64_t page);
+
+/*
+ * Pins the table of a page so that its words may be changed. With `allocate`, makes it if there is none; NULL then means
+ * that the reserve is empty (-ENOMEM to the caller), else that there is no table. Read-side section; the pin outlives it.
+ */
+struct table *table_pin(struct table_map *map, uint64_t page, bool allocate);
+
+/*
+ * Books a change in the number of words that are not NONE, of a table that the caller pins and goes on pinning. A word that
+ * becomes something is booked before it is published, one that becomes NONE after: else a discard by somebody else, who
+ * books what it took away, would make `live` say that the table is empty while it is pinned.
+ */
+static inline void table_book(struct table *table, int32_t nr_delta)
+{
+	atomic_fetch_add_explicit(&table->live, (uint32_t)nr_delta, memory_order_relaxed);
+}
+
+/*
+ * Gives one pin back and books the words that have become NONE meanwhile: nr_delta is minus their number. Frees the table
+ * when nothing is left.
+ */
+void table_unpin(struct table *table, int32_t nr_delta);
+
+static inline _Atomic uint64_t *table_word(struct table *table, uint64_t page)
+{
+	return &table->word[page & (TABLE_ENTRIES - 1)];
+}
+
+static inline _Atomic uint32_t *table_checksum(struct table *table, uint64_t page)
+{
+	return &table->checksum[page & (TABLE_ENTRIES - 1)];
+}
+
+/* An entry as it was at one moment: a word and the checksum that belongs to it. */
+struct table_look {
+	struct table *table; /* NULL: the whole cluster is NONE */
+	uint64_t word;
+	uint32_t checksum;
+};
+
+/*
+ * Read-side section. A word and a checksum belong together when the word is the same before and after the checksum was
+ * read: who changes the checksum has the entry cached from before until after.
+ */
+static inline void table_look(const struct table_map *map, uint64_t page, struct table_look *ret_look)
+{
+	struct table *table = table_lookup(map, page);
+	uint64_t word = 0;
+
+	ret_look->table = table;
+	ret_look->checksum = 0;
+	if (table) {
+		_Atomic uint64_t *place = table_word(table, page);
+
+		do {
+			word = atomic_load_explicit(place, memory_order_acquire);
+			ret_look->checksum = atomic_load_explicit(table_checksum(table, page), memory_order_relaxed);
+			atomic_thread_fence(memory_order_acquire);
+		} while (BASE_UNLIKELY(atomic_load_explicit(place, memory_order_relaxed) != word));
+	}
+	ret_look->word = word;
+}
+
+/*
+ * Queues on an entry that was seen cached. True: the waiter will be sent to its reactor once. False: the entry is no longer
+ * cached, look again. Read-side section (the table cannot go while the entry is cached: its owner pins it).
+ */
+bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter) BASE_MUST_CHECK;
+
+/*
+ * Publishes the new word of a cached entry that the caller owns, and wakes who queues on it. The caller pins the table.
+ * After it, a load of the I/O epoch sees no older value than any reader that could have seen the old word.
+ */
+void table_publish(struct table *table, uint64_t page, uint64_t word);
+
+#endif

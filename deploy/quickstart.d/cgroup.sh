@@ -1,0 +1,58 @@
+# A memory cgroup, of version 1 or 2: whichever the machine has.
+# shellcheck shell=bash
+
+cgroup_version=
+cgroup_root=
+cgroup_dir=
+
+# Sets cgroup_version and cgroup_root to the hierarchy that has the memory controller.
+cgroup_find()
+{
+	local target
+
+	while read -r target; do
+		if grep -qw memory "$target/cgroup.controllers" 2>/dev/null; then
+			cgroup_version=2
+			cgroup_root=$target
+			return 0
+		fi
+	done < <(findmnt -n -o TARGET -t cgroup2)
+	while read -r target; do
+		if [ -e "$target/memory.limit_in_bytes" ]; then
+			cgroup_version=1
+			cgroup_root=$target
+			return 0
+		fi
+	done < <(findmnt -n -o TARGET -t cgroup)
+	return 1
+}
+
+# cgroup_create NAME LIMIT_BYTES: sets cgroup_dir, whose processes get so much memory and any amount of swap.
+cgroup_create()
+{
+	cgroup_dir=$cgroup_root/$1
+	if [ "$cgroup_version" = 2 ] && ! grep -qw memory "$cgroup_root/cgroup.subtree_control"; then
+		echo +memory >"$cgroup_root/cgroup.subtree_control" || return 1
+	fi
+	mkdir "$cgroup_dir" || return 1
+	if [ "$cgroup_version" = 2 ]; then
+		echo "$2" >"$cgroup_dir/memory.max"
+	else
+		echo "$2" >"$cgroup_dir/memory.limit_in_bytes" && echo 60 >"$cgroup_dir/memory.swappiness"
+	fi
+}
+
+# cgroup_remove DIR: kills what is in it and removes it.
+cgroup_remove()
+{
+	local until=$((SECONDS + 20)) pid
+
+	[ -d "$1" ] || return 0
+	until rmdir "$1" 2>/dev/null; do
+		[ "$SECONDS" -lt "$until" ] || return 1
+		while read -r pid; do
+			kill -KILL "$pid" 2>/dev/null
+		done <"$1/cgroup.procs"
+		sleep 0.05
+	done
+}

@@ -1,0 +1,61 @@
+"""A memory cgroup, of version 1 or 2, for one program."""
+import os
+import signal
+import time
+
+
+def _hierarchy():
+    """(version, folder) of the hierarchy that has the memory controller; None when there is none."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        mounts = [line.split() for line in file]
+    for _, folder, kind, *_ in mounts:
+        controllers = os.path.join(folder, "cgroup.controllers")
+        if kind == "cgroup2" and os.path.exists(controllers):
+            with open(controllers, encoding="utf-8") as file:
+                if "memory" in file.read().split():
+                    return 2, folder
+    for _, folder, kind, *_ in mounts:
+        if kind == "cgroup" and os.path.exists(os.path.join(folder, "memory.limit_in_bytes")):
+            return 1, folder
+    return None
+
+
+class MemoryCgroup:
+    """What runs in it gets `limit_bytes` of memory and as much swap as there is."""
+
+    def __init__(self, name, limit_bytes):
+        version, root = _hierarchy()
+        self.folder = os.path.join(root, name)
+        if version == 2:
+            self._write(os.path.join(root, "cgroup.subtree_control"), "+memory")
+        os.mkdir(self.folder)
+        if version == 2:
+            self._write(os.path.join(self.folder, "memory.max"), limit_bytes)
+        else:
+            self._write(os.path.join(self.folder, "memory.limit_in_bytes"), limit_bytes)
+            self._write(os.path.join(self.folder, "memory.swappiness"), 60)
+
+    @staticmethod
+    def available():
+        return _hierarchy() is not None
+
+    @staticmethod
+    def _write(path, value):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(value))
+
+    def enter(self):
+        """The calling process; for Popen's preexec_fn."""
+        self._write(os.path.join(self.folder, "cgroup.procs"), os.getpid())
+
+    def remove(self):
+        """With what is in it."""
+        while True:
+            try:
+                os.rmdir(self.folder)
+                return
+            except OSError:
+                with open(os.path.join(self.folder, "cgroup.procs"), encoding="utf-8") as file:
+                    for pid in file.read().split():
+                        os.kill(int(pid), signal.SIGKILL)
+                time.sleep(0.05)

@@ -1,0 +1,176 @@
+/* deps: client_settings */
+
+/* farswapd's settings: what the table cannot say is checked, and each mistake is named. */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "client/settings.h"
+
+#define NR_CPUS 4u
+
+static struct settings good(void)
+{
+	struct settings settings = {
+		.size_bytes = 1ull << 30,
+		.servers = { .nr = 2, .item = { "10.0.0.1:7770", "host.example:7770" } },
+		.disk_slab_bytes = 64ull << 20,
+		.frontend = SETTINGS_FUSE,
+		.mount_dir = "/run/farswap/device",
+		.nbd_listen = "unix:/run/farswap/nbd.sock",
+		.swap_priority_text = "auto",
+		.name = "client",
+		.admin_socket = "/run/farswap/farswapd.sock",
+	};
+
+	return settings;
+}
+
+static void assert_wrong(struct settings settings, const char *setting, const char *text)
+{
+	char error[CONFIG_ERROR_MAX] = "";
+
+	assert_int_equal(settings_check(&settings, NR_CPUS, error), -EINVAL);
+	assert_ptr_equal(strstr(error, setting), error);
+	assert_non_null(strstr(error, text));
+	assert_null(strchr(error, '\n'));
+}
+
+static void test_good_settings_are_completed(void **state)
+{
+	struct settings settings = good();
+	char error[CONFIG_ERROR_MAX];
+
+	(void)state;
+	assert_int_equal(settings_check(&settings, NR_CPUS, error), 0);
+	assert_int_equal(settings.nr_queues, 4);
+	assert_int_equal(settings.swap_priority, -1);
+	assert_int_equal(settings.max_slabs, 2048);
+	assert_int_equal(settings.cpus[0], -1);
+
+	settings = good();
+	settings.size_bytes = 16ull << 40;
+	snprintf(settings.swap_priority_text, sizeof(settings.swap_priority_text), "32767");
+	snprintf(settings.admin_socket, sizeof(settings.admin_socket), "unix:/x/y.sock");
+	settings.nr_queues = 2;
+	settings.cpu_texts.nr = 3;
+	for (unsigned i = 0; i < 3; i++)
+		snprintf(settings.cpu_texts.item[i], CONFIG_STRING_MAX, "%u", 3 - i);
+	assert_int_equal(settings_check(&settings, NR_CPUS, error), 0);
+	assert_int_equal(settings.swap_priority, 32767);
+	assert_string_equal(settings.admin_socket, "/x/y.sock");
+	assert_int_equal(settings.max_slabs, 1 << 18);
+	assert_int_equal(settings.cpus[0], 3);
+	assert_int_equal(settings.cpus[2], 1);
+	assert_int_equal(settings.cpus[3], -1);
+}
+
+static void test_sizes(void **state)
+{
+	struct settings settings = good();
+
+	(void)state;
+	settings.size_bytes = 0;
+	assert_wrong(settings, "size:", "must be given");
+	settings.size_bytes = 4097;
+	assert_wrong(settings, "size:", "4097");
+	settings.size_bytes = (16ull << 40) + 4096;
+	assert_wrong(settings, "size:", "16T");
+	settings = good();
+	settings.disk_bytes = 64ull << 20;
+	assert_wrong(settings, "disk_size:", "without a disk");
+	snprintf(settings.disk, sizeof(settings.disk), "/swap");
+	settings.disk_bytes += 4096;
+	assert_wrong(settings, "disk_size:", "64M");
+}
+
+static void test_servers(void **state)
+{
+	static const char *const bad[] = { "", "host", ":7770", "host:", "host:0", "host:65536", "host:77x",
+					   "unix:/run/x.sock" };
+	struct settings settings = good();
+
+	(void)state;
+	settings.servers.nr = 0;
+	assert_wrong(settings, "servers:", "nowhere");
+	settings = good();
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(bad); i++) {
+		snprintf(settings.servers.item[1], CONFIG_STRING_MAX, "%s", bad[i]);
+		assert_wrong(settings, "servers:", "host:port");
+	}
+	snprintf(settings.servers.item[1], CONFIG_STRING_MAX, "%s", settings.servers.item[0]);
+	assert_wrong(settings, "servers:", "twice");
+	memset(settings.servers.item[1], 'a', 200);
+	snprintf(settings.servers.item[1] + 200, 8, ":7770");
+	assert_wrong(settings, "servers:", "host:port");
+}
+
+static void test_the_rest(void **state)
+{
+	struct settings settings = good();
+
+	(void)state;
+	snprintf(settings.swap_priority_text, sizeof(settings.swap_priority_text), "32768");
+	assert_wrong(settings, "swap_priority:", "32768");
+	settings = good();
+	snprintf(settings.mount_dir, sizeof(settings.mount_dir), "relative");
+	assert_wrong(settings, "mount_dir:", "relative");
+	settings = good();
+	settings.frontend = SETTINGS_NBD;
+	settings.nbd_listen[0] = '\0';
+	assert_wrong(settings, "nbd_listen:", "must be given");
+	settings = good();
+	snprintf(settings.admin_socket, sizeof(settings.admin_socket), "relative");
+	assert_wrong(settings, "admin_socket:", "relative");
+	memset(settings.admin_socket, '/', 150);
+	settings.admin_socket[150] = '\0';
+	assert_wrong(settings, "admin_socket:", "longer");
+	settings = good();
+	settings.nr_queues = 2;
+	settings.cpu_texts.nr = 1;
+	assert_wrong(settings, "cpus:", "1 processors for 2 queues");
+	settings.nr_queues = 1;
+	snprintf(settings.cpu_texts.item[0], CONFIG_STRING_MAX, "%u", NR_CPUS);
+	assert_wrong(settings, "cpus:", "0 to 3");
+	settings = good();
+	memset(settings.name, 'n', 64);
+	settings.name[64] = '\0';
+	assert_wrong(settings, "name:", "longer");
+}
+
+/* The table itself, its defaults, and what the command line leads to. */
+static void test_command_line(void **state)
+{
+	char *args[] = { (char[]){ "farswapd" }, (char[]){ "--config" }, (char[]){ "/dev/null" },
+			 (char[]){ "--size" },	 (char[]){ "64M" },	 (char[]){ "--servers" },
+			 (char[]){ "a:1,b:2" },	 (char[]){ "--servers" }, (char[]){ "c:3" }, NULL };
+	static struct settings settings;
+	int exit_status = -1;
+
+	(void)state;
+	assert_int_equal(settings_load(9, args, &settings, &exit_status), 0);
+	assert_int_equal(settings.size_bytes, 64 << 20);
+	assert_int_equal(settings.servers.nr, 3);
+	assert_int_equal(settings.frontend, SETTINGS_FUSE);
+	assert_true(settings.swap);
+	assert_int_equal(settings.dead_ms, 800);
+	assert_string_not_equal(settings.name, "");
+	assert_int_equal(settings_load(5, args, &settings, &exit_status), -EINVAL);
+	assert_int_equal(exit_status, 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_good_settings_are_completed), cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_servers),			    cmocka_unit_test(test_the_rest),
+		cmocka_unit_test(test_command_line),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,222 @@
+/* deps: client_vswap */
+/* A write without room: for what it waits, for how long, and when it is told that there is none. */
+#include <pthread.h>
+#include <semaphore.h>
+
+#include "client/vswap/page.h"
+#include "tests/unit/vswap_fixture.h"
+
+#define NR_PAGES 20000u
+#define SLOTS SLAB_MIN_SLOTS
+#define SERVER 0
+
+/* A device of one slab, all of it written, and page 0 on its way back behind a read that does not end. */
+static struct fixture *full_device(struct fixture_io *read)
+{
+	struct fixture *f = fixture_create(NR_PAGES, 0);
+
+	fixture_add_slab(f, SERVER, SLOTS);
+	assert_int_equal(fixture_do(f, IO_WRITE, 0, SLOTS, 1), 0);
+	f->hand[SERVER]->hold = true;
+	fixture_submit(f, 1, read);
+	assert_int_equal(fixture_do(f, IO_DISCARD, 0, 1, 0), 0);
+	fixture_turns(f, 10);
+	return f;
+}
+
+static void test_a_slot_on_its_way_back_is_waited_for(void **state)
+{
+	struct fixture_io *read = fixture_io_new(IO_READ, 0, 1, 0), *write = fixture_io_new(IO_WRITE, 4000, 1, 7);
+	struct fixture *f = full_device(read);
+	struct vswap_stats stats;
+
+	(void)state;
+	fixture_submit(f, 0, write);
+	fixture_turns(f, 100); /* 210 ms */
+	assert_int_equal(write->status, FIXTURE_PENDING);
+	vswap_stats(f->vswap, &stats);
+	assert_true(stats.nr_room_waits > 50);
+	f->hand[SERVER]->hold = false;
+	assert_int_equal(fixture_wait(f, 1, read), 0);
+	fixture_turns(f, 6);
+	assert_int_equal(write->nr_done, 1);
+	assert_int_equal(write->status, 0);
+	assert_int_equal(fixture_read(f, 4000, 1, 7), 0);
+	fixture_io_free(read);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+/* The read hangs: after a second the front end learns that there is no room, and nothing has changed. */
+static void test_not_for_ever(void **state)
+{
+	struct fixture_io *read = fixture_io_new(IO_READ, 0, 1, 0), *write = fixture_io_new(IO_WRITE, 4000, 3, 7);
+	struct fixture *f = full_device(read);
+
+	(void)state;
+	fixture_submit(f, 0, write);
+	fixture_turns(f, 600); /* 1.26 s */
+	assert_int_equal(write->nr_done, 1);
+	assert_int_equal(write->status, -ENOSPC);
+	assert_int_equal(word_tag(fixture_word(f, 4000)), WORD_NONE);
+	f->hand[SERVER]->hold = false;
+	assert_int_equal(fixture_wait(f, 1, read), 0);
+	fixture_io_free(read);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+/* A write that has to go elsewhere holds no entry while it waits, so that a read of it can end and free the slot. */
+static void test_nothing_is_claimed_while_waiting(void **state)
+{
+	struct fixture_io *read = fixture_io_new(IO_READ, 0, 1, 0), *write = fixture_io_new(IO_WRITE, 100, 4, 7);
+	struct fixture *f = full_device(read);
+
+	(void)state;
+	/* Refused once claimed: the backend goes down between the look and the submission only by such a failure. */
+	fixture_submit(f, 0, write);
+	hand_end(f, SERVER, 0, -EIO);
+	fixture_turns(f, 3);
+	assert_int_equal(write->status, FIXTURE_PENDING);
+	assert_false(word_is_cached(fixture_word(f, 100)));
+	f->hand[SERVER]->hold = false;
+	assert_int_equal(fixture_wait(f, 1, read), 0);
+	atomic_fetch_add(&f->hand[SERVER]->backend.fence, 1); /* the failed write is settled, its slots come back as well */
+	fixture_turns(f, 20);
+	assert_int_equal(write->nr_done, 1);
+	assert_int_equal(write->status, 0);
+	assert_int_equal(fixture_read(f, 100, 4, 7), 0);
+	fixture_io_free(read);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+static sem_t may_end, is_inside;
+
+static void *reader_main(void *arg)
+{
+	sys_rcu_thread_init();
+	sys_rcu_read_lock();
+	sem_post(&is_inside);
+	while (sem_wait(&may_end) < 0)
+		;
+	sys_rcu_read_unlock();
+	sys_rcu_thread_done();
+	return arg;
+}
+
+/* A table that was freed is ready again after a grace period, not at once. */
+static void test_a_table_on_its_way_back_is_waited_for(void **state)
+{
+	struct fixture *f = fixture_create(VSWAP_MAX_PAGES, 1);
+	struct fixture_io *write;
+	pthread_t reader;
+	uint64_t nr = 0;
+
+	(void)state;
+	fixture_add_slab(f, SERVER, SLOTS);
+	while (fixture_do(f, IO_WRITE, nr * TABLE_ENTRIES, 1, nr) == 0)
+		nr++;
+	sem_init(&may_end, 0, 0);
+	sem_init(&is_inside, 0, 0);
+	assert_int_equal(pthread_create(&reader, NULL, reader_main, NULL), 0);
+	while (sem_wait(&is_inside) < 0)
+		;
+	/* While the reader is inside, no grace period ends. */
+	assert_int_equal(fixture_do(f, IO_DISCARD, 0, 1, 0), 0);
+	write = fixture_io_new(IO_WRITE, nr * TABLE_ENTRIES, 1, 9);
+	fixture_submit(f, 0, write);
+	fixture_turns(f, 10);
+	assert_int_equal(write->status, FIXTURE_PENDING);
+	sem_post(&may_end);
+	pthread_join(reader, NULL);
+	sys_rcu_barrier();
+	fixture_turns(f, 3);
+	assert_int_equal(write->status, 0);
+	assert_int_equal(fixture_read(f, nr * TABLE_ENTRIES, 1, 9), 0);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+struct supply {
+	unsigned nr_wanted;
+};
+
+static void wanted(void *arg)
+{
+	struct supply *supply = arg;
+
+	supply->nr_wanted++;
+}
+
+static void test_the_supplier_is_asked_and_answers(void **state)
+{
+	struct supply supply = { 0 };
+	struct fixture *f = fixture_create(NR_PAGES, 0);
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 0, 1, 7);
+	uint64_t nr_asked;
+
+	(void)state;
+	vswap_set_supplier(f->vswap, &(struct vswap_supplier){ .wanted = wanted, .arg = &supply });
+	nr_asked = vswap_supply_begin(f->vswap);
+	fixture_submit(f, 0, write);
+	assert_int_equal(supply.nr_wanted, 1);
+	/* A look that began before does not count as an answer, and it is asked again. */
+	vswap_supply_end(f->vswap, nr_asked, false);
+	fixture_turns(f, 5);
+	assert_int_equal(write->status, FIXTURE_PENDING);
+	assert_true(supply.nr_wanted > 1);
+	vswap_supply_end(f->vswap, vswap_supply_begin(f->vswap), true);
+	supply.nr_wanted = 0;
+	fixture_turns(f, 5);
+	assert_int_equal(write->status, FIXTURE_PENDING);
+	assert_int_equal(supply.nr_wanted, 0); /* it knows */
+	fixture_add_slab(f, SERVER, SLOTS);
+	fixture_turns(f, 3);
+	assert_int_equal(write->status, 0);
+	assert_int_equal(fixture_read(f, 0, 1, 7), 0);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+static void test_the_supplier_says_no(void **state)
+{
+	struct supply supply = { 0 };
+	struct fixture *f = fixture_create(NR_PAGES, 0);
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 0, 5, 7);
+
+	(void)state;
+	vswap_set_supplier(f->vswap, &(struct vswap_supplier){ .wanted = wanted, .arg = &supply });
+	fixture_submit(f, 0, write);
+	fixture_turns(f, 5);
+	assert_int_equal(write->status, FIXTURE_PENDING);
+	vswap_supply_end(f->vswap, vswap_supply_begin(f->vswap), false);
+	fixture_turns(f, 3);
+	assert_int_equal(write->nr_done, 1);
+	assert_int_equal(write->status, -ENOSPC);
+	/* It does not come back from the answer that it got: it waits for one of its own. */
+	fixture_submit(f, 0, write);
+	fixture_turns(f, 5);
+	assert_int_equal(write->status, FIXTURE_PENDING);
+	vswap_supply_end(f->vswap, vswap_supply_begin(f->vswap), false);
+	fixture_turns(f, 3);
+	assert_int_equal(write->status, -ENOSPC);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_slot_on_its_way_back_is_waited_for),
+		cmocka_unit_test(test_not_for_ever),
+		cmocka_unit_test(test_nothing_is_claimed_while_waiting),
+		cmocka_unit_test(test_a_table_on_its_way_back_is_waited_for),
+		cmocka_unit_test(test_the_supplier_is_asked_and_answers),
+		cmocka_unit_test(test_the_supplier_says_no),
+	};
+
+	log_init("test_vswap_room", LOG_LEVEL_ERROR);
+	sys_rcu_thread_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
