@@ -50,6 +50,56 @@ takedown_swapoff()
 	wait "$pid"
 }
 
+# takedown_mount MOUNT: its loop devices, which are not in use as swap, and then itself. A mount of a dead daemon cannot even
+# be looked at.
+takedown_mount()
+{
+	local device status=0
+
+	for device in $(takedown_loop_devices "$1"); do
+		losetup -d "$device" || status=1
+	done
+	while grep -qF " $1 " /proc/self/mounts; do
+		if ! umount "$1" 2>/dev/null && ! umount -l "$1"; then
+			takedown_say "$1 cannot be unmounted"
+			return 1
+		fi
+	done
+	return "$status"
+}
+
+# takedown_dead_mounts: those of a farswapd that has died, wherever they are.
+takedown_dead_mounts()
+{
+	local point
+
+	findmnt -n -r -t fuse.farswap -o TARGET | while read -r point; do
+		case $(LC_ALL=C timeout 5 stat -f -- "$point" 2>&1) in
+		*"endpoint is not connected"*) echo "$point" ;;
+		esac
+	done
+}
+
+# takedown_dead: 0, or 1 when something is left, which has been said. What was swapped out there is lost; the kernel gives
+# its swap up all the same.
+takedown_dead()
+{
+	local mount device status=0
+
+	while read -r mount; do
+		takedown_say "taking down $mount, whose farswapd has died"
+		for device in $(takedown_loop_devices "$mount"); do
+			if ! takedown_swapoff "$device"; then
+				takedown_say "$device is still in use as swap"
+				status=1
+				continue 2
+			fi
+		done
+		takedown_mount "$mount" || status=1
+	done < <(takedown_dead_mounts)
+	return "$status"
+}
+
 # takedown DIR: 0, or 1 when something is left, which has been said.
 takedown()
 {
@@ -78,16 +128,7 @@ takedown()
 		fi
 	done
 	process_kill "$dir/farswapd.pid"
-	for device in $(takedown_loop_devices "$dir/mnt"); do
-		losetup -d "$device" || status=1
-	done
-	# Of a dead daemon, whose mount cannot even be looked at.
-	while grep -q " $dir/mnt " /proc/self/mounts; do
-		if ! umount "$dir/mnt" 2>/dev/null && ! umount -l "$dir/mnt"; then
-			takedown_say "$dir/mnt cannot be unmounted"
-			return 1
-		fi
-	done
+	takedown_mount "$dir/mnt" || status=1
 
 	for process in "$dir"/farmemd-*.pid; do
 		process_end "$process" 10

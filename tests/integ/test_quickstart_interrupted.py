@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from farmemd import BIN_DIR  # noqa: E402
 from farswapd import loop_devices_over, mounts_below  # noqa: E402
 from grpc_proto import SOURCE_DIR  # noqa: E402
+from program import limit_time  # noqa: E402
 
 QUICKSTART = os.path.join(SOURCE_DIR, "deploy/quickstart")
 STAGE_S = 150
@@ -29,6 +30,7 @@ class Interrupted(unittest.TestCase):
         self.folder = folder.name
         self.addCleanup(subprocess.run, [QUICKSTART, "--clean"], env=self.environment(), timeout=150, check=False,
                         stdout=subprocess.DEVNULL)
+        limit_time(self, 400)
 
     def environment(self):
         return {**os.environ, "TMPDIR": self.folder}
@@ -87,6 +89,25 @@ class Interrupted(unittest.TestCase):
         self.assertEqual(clean.returncode, 0, clean.stdout + clean.stderr)
         self.assertTrue(re.search("taking down " + re.escape(folders[0]), clean.stdout), clean.stdout)
         self.assert_nothing_left(folders)
+
+    def test_a_dead_farswapd_elsewhere(self):
+        """Its swap is found wherever it is: a quickstart will not run beside it, and --clean takes it down."""
+        _, _, folders = self.run_until("emptying server alpha", signal.SIGKILL)
+        for path in glob.glob(folders[0] + "/*.pid"):
+            with open(path, encoding="utf-8") as file:
+                try:
+                    os.kill(int(file.read().split()[0]), signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        elsewhere = {**os.environ, "TMPDIR": "/var/tmp"}
+        run = subprocess.run([QUICKSTART, "--bin-dir", BIN_DIR], env=elsewhere, timeout=150, check=False, text=True,
+                             capture_output=True)
+        self.assertEqual(run.returncode, 1)
+        self.assertIn(folders[0] + "/mnt: the farswapd of this mount has died", run.stderr)
+        clean = subprocess.run([QUICKSTART, "--clean"], env=elsewhere, timeout=150, check=False, text=True,
+                               capture_output=True)
+        self.assertEqual(clean.returncode, 0, clean.stdout + clean.stderr)
+        self.assertEqual((loop_devices_over(self.folder), mounts_below(self.folder)), ([], []))
 
     def kill_daemon(self, name):
         """While the program swaps; the output of the run, which must fail and leave nothing."""
