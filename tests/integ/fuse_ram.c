@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "client/frontend/fuse/fuse.h"
+#include "client/frontend/swaparea.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "common/sys/thread.h"
@@ -58,7 +59,8 @@ static int serve(const struct fuse_frontend_options *options)
 int main(int argc, char **argv)
 {
 	unsigned nr_queues = argc > 5 ? (unsigned)atoi(argv[5]) : 1;
-	struct fuse_frontend_options options = { .nr_queues = nr_queues, .priority = -1 };
+	/* The first that the kernel takes: what is measured must go here, whatever other swap the machine has. */
+	struct fuse_frontend_options options = { .nr_queues = nr_queues, .priority = SWAP_AREA_PRIORITY_MAX };
 	struct sys_reactor *reactors[QUEUES_MAX];
 	struct sys_process_rights rights;
 	int ret;

@@ -13,14 +13,16 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../lib"))
 
-from memory_cgroup import MemoryCgroup  # noqa: E402
-from program import DEADLINE_S, Server, program, run, skip, wait_until  # noqa: E402
+from cgroup import MemoryCgroup  # noqa: E402
+from program import DEADLINE_S, Server, limit_time, program, run, skip, wait_until  # noqa: E402
 
 MIB = 1 << 20
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE = 1, 2, 16
 
 if os.geteuid() != 0:
     skip("needs root: it mounts and turns swap on")
+if not MemoryCgroup.available():
+    skip("no cgroup hierarchy with the memory controller is mounted")
 for device in ("/dev/fuse", "/dev/loop-control", "/proc/swaps"):
     if not os.path.exists(device):
         skip("this machine has no " + device)
@@ -90,8 +92,16 @@ class FuseSwapTest(unittest.TestCase):
         folder = tempfile.mkdtemp(prefix="farswap-fuse-")
         self.addCleanup(shutil.rmtree, folder, True)
         self.mount = os.path.join(folder, "mount")
+        self.name = os.path.basename(folder)
         self.addCleanup(self.take_down)
         self.servers = []
+        limit_time(self, 120)
+
+    def make_cgroup(self):
+        cgroup = MemoryCgroup(self.name, 48 * MIB)
+        # Before the take-down: swap is needed as long as a program of the cgroup is there.
+        self.addCleanup(cgroup.remove)
+        return cgroup
 
     def start(self, kind, mib=128):
         server = Server(program("fuse_ram"), self.mount, str(mib), kind, str(self.SPIN_US), str(self.NR_QUEUES))
@@ -155,11 +165,11 @@ class FuseSwapTest(unittest.TestCase):
         device = server.ready[1]
         done = run("fio", "--name=job", "--filename=" + device, "--ioengine=libaio", "--direct=1",
                    "--rw=randtrimwrite", "--bs=4k", "--iodepth=32", "--size=64m", "--verify=crc32c",
-                   "--verify_fatal=1")
+                   "--verify_fatal=1", "--verify_state_save=0")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         done = run("fio", "--name=job", "--filename=" + device, "--ioengine=libaio", "--direct=1",
                    "--rw=randwrite", "--bsrange=4k-1m", "--blockalign=4k", "--iodepth=16", "--size=128m",
-                   "--verify=crc32c", "--verify_fatal=1")
+                   "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         counters = server.terminate()
         self.assertGreater(counters["discards"], 0)
@@ -168,18 +178,18 @@ class FuseSwapTest(unittest.TestCase):
         self.assert_nothing_left()
 
     def test_swap_under_a_program_short_of_memory(self):
-        with MemoryCgroup("farswap-test-swap", 48 * MIB) as cgroup:
-            server = self.start("swap", 256)
-            device = server.ready[1]
-            self.assertIn(device, swaps())
-            discarded_before = discarded_pages(device)
-            done = run(program("swap_hog"), 112, 2, preexec_fn=cgroup.enter)
-            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            self.assertEqual(done.stdout, "0 wrong words\n")
-            # The kernel discards the clusters of an ended program from a work queue, and swapoff drops what is left there.
-            wait_until(lambda: discarded_pages(device) - discarded_before >= 64 << 8, "the kernel's discards")
-            counters = server.terminate()
-            self.assertNotIn(device, swaps())
+        cgroup = self.make_cgroup()
+        server = self.start("swap", 256)
+        device = server.ready[1]
+        self.assertIn(device, swaps())
+        discarded_before = discarded_pages(device)
+        done = run(program("swap_hog"), 112, 2, preexec_fn=cgroup.enter)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(done.stdout, "0 wrong words\n")
+        # The kernel discards the clusters of an ended program from a work queue, and swapoff drops what is left there.
+        wait_until(lambda: discarded_pages(device) - discarded_before >= 64 << 8, "the kernel's discards")
+        counters = server.terminate()
+        self.assertNotIn(device, swaps())
         self.assertGreater(counters["pages_written"], 2 * (64 << 8))
         self.assertGreater(counters["pages_read"], 2 * (48 << 8))
         self.assertGreaterEqual(counters["pages_discarded"], 64 << 8)
@@ -188,38 +198,38 @@ class FuseSwapTest(unittest.TestCase):
 
     def test_stop_while_in_use_brings_everything_back(self):
         """swapoff reads the pages of a living program back through the server that is being stopped."""
-        with MemoryCgroup("farswap-test-stop", 48 * MIB) as cgroup:
-            server = self.start("swap", 256)
-            hog = subprocess.Popen([program("swap_hog"), "112", "1", "HOLD"], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True, preexec_fn=cgroup.enter)
-            self.addCleanup(hog.kill)
-            self.assertEqual(hog.stdout.readline(), "filled\n")
-            self.assertGreater(swaps()[server.ready[1]], 48 << 10)
-            cgroup.set_limit(512 * MIB)
-            counters = server.terminate()
-            self.assertGreater(counters["pages_written"], 48 << 8)
-            self.assert_nothing_left()
-            self.assertEqual(hog.communicate(timeout=DEADLINE_S)[0], "0 wrong words\n")
+        cgroup = self.make_cgroup()
+        server = self.start("swap", 256)
+        hog = subprocess.Popen([program("swap_hog"), "112", "1", "HOLD"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, preexec_fn=cgroup.enter)
+        self.addCleanup(hog.kill)
+        self.assertEqual(hog.stdout.readline(), "filled\n")
+        self.assertGreater(swaps()[server.ready[1]], 48 << 10)
+        cgroup.set_limit(512 * MIB)
+        counters = server.terminate()
+        self.assertGreater(counters["pages_written"], 48 << 8)
+        self.assert_nothing_left()
+        self.assertEqual(hog.communicate(timeout=DEADLINE_S)[0], "0 wrong words\n")
 
     def test_no_room_to_turn_swap_off(self):
-        with MemoryCgroup("farswap-test-room", 48 * MIB) as cgroup:
-            if not cgroup.disable_oom_killer():
-                self.skipTest("cgroup v2 cannot keep its OOM killer away")
-            server = self.start("swap", 256)
-            device = server.ready[1]
-            hog = subprocess.Popen([program("swap_hog"), "112", "1", "HOLD"], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True, preexec_fn=cgroup.enter)
-            self.addCleanup(hog.kill)
-            self.assertEqual(hog.stdout.readline(), "filled\n")
-            server.process.send_signal(signal.SIGTERM)
-            # It says its counters at the attempt, and stays.
-            self.assertTrue(server.process.stdout.readline())
-            wait_until(lambda: "still up" in server.process.stdout.readline(), "the refusal")
-            self.assertIn(device, swaps())
-            # The program's pages are served as before, and once it is gone there is room.
-            self.assertEqual(hog.communicate(timeout=DEADLINE_S)[0], "0 wrong words\n")
-            server.terminate()
-            self.assertNotIn(device, swaps())
+        cgroup = self.make_cgroup()
+        if not cgroup.disable_oom_killer():
+            self.skipTest("cgroup v2 cannot keep its OOM killer away")
+        server = self.start("swap", 256)
+        device = server.ready[1]
+        hog = subprocess.Popen([program("swap_hog"), "112", "1", "HOLD"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, preexec_fn=cgroup.enter)
+        self.addCleanup(hog.kill)
+        self.assertEqual(hog.stdout.readline(), "filled\n")
+        server.process.send_signal(signal.SIGTERM)
+        # It says its counters at the attempt, and stays.
+        self.assertTrue(server.process.stdout.readline())
+        wait_until(lambda: "still up" in server.process.stdout.readline(), "the refusal")
+        self.assertIn(device, swaps())
+        # The program's pages are served as before, and once it is gone there is room.
+        self.assertEqual(hog.communicate(timeout=DEADLINE_S)[0], "0 wrong words\n")
+        server.terminate()
+        self.assertNotIn(device, swaps())
         self.assert_nothing_left()
 
     def test_one_server_for_one_place(self):

@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 from cgroup import MemoryCgroup  # noqa: E402
 from farmemd import DEADLINE_S, MIB, Farmemd  # noqa: E402
 from farswapd import DRAINED, Farswapd, loop_devices_over, mounts_below, swap_devices  # noqa: E402
+from program import limit_time  # noqa: E402
 
 PAGE = 4096
 PROGRAM_PAGES = 128 * MIB // PAGE
@@ -74,9 +75,15 @@ class Swap(unittest.TestCase):
         self.addCleanup(self.process.stdout.close)
         self.addCleanup(self.process.wait, DEADLINE_S)
         self.addCleanup(self.process.kill)
+        limit_time(self, 120)
+
+    def hear(self, word):
+        """It says so; the failure tells how the program ended, if it did."""
+        line = self.process.stdout.readline()
+        self.assertEqual(line, word + "\n", "%s\n%s" % (line or self.process.wait(DEADLINE_S), self.daemon.log()))
 
     def round(self):
-        self.assertEqual(self.process.stdout.readline(), "round\n", self.daemon.log())
+        self.hear("round")
 
     def go(self):
         self.process.stdin.write("g")
@@ -84,7 +91,7 @@ class Swap(unittest.TestCase):
 
     def finish(self):
         self.process.stdin.close()
-        self.assertEqual(self.process.stdout.readline(), "right\n", self.daemon.log())
+        self.hear("right")
         self.assertEqual(self.process.wait(DEADLINE_S), 0)
         io = self.daemon.status().io
         self.assertEqual((io.read_errors, io.write_errors, io.checksum_errors), (0, 0, 0), self.daemon.log())
@@ -118,15 +125,11 @@ class Swap(unittest.TestCase):
         """Everything is read back first, and the program goes on."""
         self.round()
         # Else its memory finds no room.
-        path = os.path.join(self.cgroup.folder, "memory.max")
-        if not os.path.exists(path):
-            path = os.path.join(self.cgroup.folder, "memory.limit_in_bytes")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(str(2 * PROGRAM_PAGES * PAGE))
+        self.cgroup.set_limit(2 * PROGRAM_PAGES * PAGE)
         self.assertEqual(self.daemon.stop(), 0, self.daemon.log())
         self.assert_nothing_left()
         self.process.stdin.close()
-        self.assertEqual(self.process.stdout.readline(), "right\n")
+        self.hear("right")
 
 
 if __name__ == "__main__":

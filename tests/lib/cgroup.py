@@ -1,8 +1,9 @@
-"""A memory cgroup, of version 1 or 2, for one program."""
+"""A memory cgroup, of version 1 or 2, to make programs short of memory."""
 import os
 import signal
 import time
 
+REMOVE_S = 60
 
 def _hierarchy():
     """(version, folder) of the hierarchy that has the memory controller; None when there is none."""
@@ -21,18 +22,16 @@ def _hierarchy():
 
 
 class MemoryCgroup:
-    """What runs in it gets `limit_bytes` of memory and as much swap as there is."""
+    """What runs in it gets `limit_bytes` of memory and as much swap as there is. Popen(..., preexec_fn=cgroup.enter)"""
 
     def __init__(self, name, limit_bytes):
-        version, root = _hierarchy()
+        self.version, root = _hierarchy()
         self.folder = os.path.join(root, name)
-        if version == 2:
+        if self.version == 2:
             self._write(os.path.join(root, "cgroup.subtree_control"), "+memory")
         os.mkdir(self.folder)
-        if version == 2:
-            self._write(os.path.join(self.folder, "memory.max"), limit_bytes)
-        else:
-            self._write(os.path.join(self.folder, "memory.limit_in_bytes"), limit_bytes)
+        self.set_limit(limit_bytes)
+        if self.version == 1:
             self._write(os.path.join(self.folder, "memory.swappiness"), 60)
 
     @staticmethod
@@ -44,17 +43,30 @@ class MemoryCgroup:
         with open(path, "w", encoding="utf-8") as file:
             file.write(str(value))
 
+    def set_limit(self, limit_bytes):
+        name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
+        self._write(os.path.join(self.folder, name), limit_bytes)
+
+    def disable_oom_killer(self):
+        """False when this version cannot."""
+        if self.version == 1:
+            self._write(os.path.join(self.folder, "memory.oom_control"), 1)
+        return self.version == 1
+
     def enter(self):
         """The calling process; for Popen's preexec_fn."""
         self._write(os.path.join(self.folder, "cgroup.procs"), os.getpid())
 
     def remove(self):
         """With what is in it."""
+        until = time.monotonic() + REMOVE_S
         while True:
             try:
                 os.rmdir(self.folder)
                 return
             except OSError:
+                if time.monotonic() > until:
+                    raise
                 with open(os.path.join(self.folder, "cgroup.procs"), encoding="utf-8") as file:
                     for pid in file.read().split():
                         os.kill(int(pid), signal.SIGKILL)

@@ -49,6 +49,15 @@ def run(*command, timeout=DEADLINE_S * 4, **options):
                           stdin=subprocess.DEVNULL, check=False, **options)
 
 
+def limit_time(test, seconds):
+    """The test fails after so long, wherever it waits, and its clean-ups run: ctest would only kill it, with swap on."""
+    def over(*_):
+        raise TimeoutError("not over after %d s" % seconds)
+    signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    test.addCleanup(signal.alarm, 0)
+
+
 def wait_until(condition, what):
     until = time.monotonic() + DEADLINE_S
     while not condition():
