@@ -1,6 +1,7 @@
 """A memory cgroup, of version 1 or 2, to make programs short of memory."""
 import os
 import signal
+import subprocess
 import time
 
 REMOVE_S = 60
@@ -33,6 +34,11 @@ class MemoryCgroup:
         self.set_limit(limit_bytes)
         if self.version == 1:
             self._write(os.path.join(self.folder, "memory.swappiness"), 60)
+        # Reclaim decides by counts that the kernel brings up to date every two seconds, or when they are read. Too seldom for
+        # a program that swaps fast: it is killed for want of memory although most of it could be swapped out.
+        command = 'while cat "$0/memory.stat"; do sleep 0.1; done'
+        self.tender = subprocess.Popen(["sh", "-c", command, self.folder], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     @staticmethod
     def available():
@@ -59,6 +65,8 @@ class MemoryCgroup:
 
     def remove(self):
         """With what is in it."""
+        self.tender.kill()
+        self.tender.wait()
         until = time.monotonic() + REMOVE_S
         while True:
             try:
