@@ -14,7 +14,7 @@ struct vswap_options {
 	uint64_t nr_pages;     /* size of the device, 1 .. 2^32 */
 	unsigned nr_queues;    /* front-end queues, 1 .. 32; the mover has one more */
 	uint32_t max_slabs;    /* that may exist at a time, 1 .. 2^18 */
-	uint32_t reserve_tables; /* cluster tables that are kept ready (each serves 2 MiB of device); 0: the default, 64 */
+	uint32_t reserve_tables; /* cluster tables that are kept ready (each serves 2 MiB of device); 0: the default, 128 */
 	uint64_t seed;	       /* of placement; 0: from the kernel */
 };
 
@@ -115,7 +115,7 @@ enum vswap_drain_target { VSWAP_DRAIN_TO_ANY, VSWAP_DRAIN_TO_REMOTE, VSWAP_DRAIN
 struct vswap_drain_options {
 	enum vswap_drain_target target;
 	uint64_t deadline_ms; /* from now; 0: none */
-	uint32_t window_pages; /* on their way at a time, at most 1024; more is faster and holds reads up; 0: the default, 64 */
+	uint32_t window_pages; /* on their way at a time, 1 .. 1024; more is faster and holds reads up; 0: 128 */
 };
 
 #define VSWAP_DRAIN_MAX_STUCK 100

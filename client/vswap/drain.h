@@ -34,6 +34,7 @@ struct drain {
 	bool no_room;
 	uint64_t no_room_since_ns;
 	unsigned nr_jobs;
+	uint32_t nr_pages_moving; /* of these jobs */
 	bool waits; /* for the entry of busy_page */
 	struct io_waiter waiter;
 	uint64_t started_ns;
@@ -54,6 +55,6 @@ enum slot_where drain_where(const struct drain *drain);
 void drain_moved(struct drain *drain);
 void drain_stuck(struct drain *drain, const struct slab *slab, uint32_t slot, int err);
 void drain_no_room(struct drain *drain);
-void drain_move_ended(struct drain *drain);
+void drain_move_ended(struct drain *drain, uint32_t nr_pages);
 
 #endif

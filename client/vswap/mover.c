@@ -76,7 +76,7 @@ static void move_end(struct move *move)
 
 	epoch_exit(&vswap_mover_queue(move->mover->vswap)->epoch, move->epoch);
 	move->drain = NULL;
-	drain_move_ended(drain);
+	drain_move_ended(drain, move->nr);
 }
 
 /* Reports what cannot be moved; what has changed meanwhile needs no moving by us. */

@@ -18,7 +18,8 @@ struct bench_options {
 	uint64_t for_ns; /* of one measurement */
 	const char *farmemd;
 	bool pin;
-	const char *only; /* part of the names of the cases to be measured; NULL: all */
+	uint32_t window_pages; /* of drains; 0: the default */
+	const char *only;      /* part of the names of the cases to be measured; NULL: all */
 };
 
 /* Says what failed (err: positive errno or 0) and ends the program. */

@@ -17,16 +17,17 @@
 #define DRAIN_READ_PAUSE_NS 200000u /* about 4000 reads per second meanwhile */
 
 struct drain_figures {
-	struct bench_pair rate; /* GB/s, against the bare stream */
+	struct bench_pair rate;	     /* GB/s, against the bare stream */
 	struct bench_pair idle_rate; /* without reads meanwhile */
-	struct bench_pair p99;	/* ns, against the same reads before */
+	struct bench_pair p99;	     /* ns, against the same reads before */
 };
 
-static double drain_run(struct world *world, struct backend *from)
+static double drain_run(const struct bench_options *options, struct world *world, struct backend *from)
 {
+	struct vswap_drain_options how = { .window_pages = options->window_pages };
 	struct vswap_drain_progress progress;
 
-	bench_check("drain", vswap_drain_start(world->vswap, from, &(struct vswap_drain_options){ 0 }));
+	bench_check("drain", vswap_drain_start(world->vswap, from, &how));
 	do {
 		usleep(1000);
 		vswap_drain_progress(world->vswap, from, &progress);
@@ -43,19 +44,24 @@ static double drain_run(struct world *world, struct backend *from)
 static void drain_measure(struct drain_figures *figures, const struct bench_options *options, struct world *world,
 			  struct backend *from, struct backend *to, struct floor *floor)
 {
-	struct load_options reads = { .op = IO_READ, .depth = 1, .nr_pages = 1, .range_pages = DRAIN_PAGES,
-				      .for_ns = options->for_ns, .pause_ns = DRAIN_READ_PAUSE_NS };
+	struct load_options reads = { .op = IO_READ,
+				      .depth = 1,
+				      .nr_pages = 1,
+				      .range_pages = DRAIN_PAGES,
+				      .for_ns = options->for_ns,
+				      .pause_ns = DRAIN_READ_PAUSE_NS };
 	struct load_result before, during;
 	struct floor_result bare;
 	struct load *load;
 	double rate;
 
 	floor_stream(floor, true, options->for_ns, &bare);
-	bench_pair_add(&figures->idle_rate, drain_run(world, from), (double)bare.bytes / (double)bare.elapsed_ns);
+	bench_pair_add(&figures->idle_rate, drain_run(options, world, from),
+		       (double)bare.bytes / (double)bare.elapsed_ns);
 	load_run(vswap_queue(world->vswap, 0), &reads, &before);
 	reads.for_ns = UINT64_MAX;
 	load = load_start(vswap_queue(world->vswap, 0), &reads);
-	rate = drain_run(world, to); /* it is the full one now */
+	rate = drain_run(options, world, to); /* it is the full one now */
 	load_stop(load);
 	load_wait(load, &during);
 	if (before.nr_errors + during.nr_errors)
@@ -67,8 +73,12 @@ static void drain_measure(struct drain_figures *figures, const struct bench_opti
 
 json_t *bench_drain(const struct bench_options *options)
 {
-	struct load_options fill = { .op = IO_WRITE, .depth = 4, .nr_pages = 256, .range_pages = DRAIN_PAGES,
-				     .in_order = true, .nr_requests = DRAIN_PAGES / 256 };
+	struct load_options fill = { .op = IO_WRITE,
+				     .depth = 4,
+				     .nr_pages = 256,
+				     .range_pages = DRAIN_PAGES,
+				     .in_order = true,
+				     .nr_requests = DRAIN_PAGES / 256 };
 	struct floor *floor = floor_start(bench_cpu(options, BENCH_CPU_SERVER));
 	struct lender *lender[2];
 	struct backend *backend[2];

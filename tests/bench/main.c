@@ -18,13 +18,14 @@
 
 static const char usage[] =
 	"usage: farswap-bench [--quick] [--runs N] [--seconds S] [--farmemd FILE] [--no-pin] [--only CASE]\n"
-	"                     [vswap] [pages] [drain] [nbd]\n"
+	"                     [--window PAGES] [vswap] [pages] [drain] [nbd]\n"
 	"Measures farswap beside the bare socket and nbdkit on this machine, and prints JSON.\n"
 	"  --runs N        pairs of measurements, of which the medians are taken (5)\n"
 	"  --seconds S     length of one measurement (1)\n"
 	"  --quick         one run of 0.2 s each: does it work at all?\n"
 	"  --farmemd FILE  the memory server (beside this program)\n"
 	"  --no-pin        let the scheduler choose processors\n"
+	"  --window PAGES  that a drain has on their way at a time (its default)\n"
 	"  --only CASE     of the pages, only the cases whose names contain this\n";
 
 void bench_die(const char *what, int err)
@@ -133,9 +134,13 @@ static json_t *machine_json(const struct bench_options *options)
 static void parse(int argc, char **argv, struct bench_options *options)
 {
 	static const struct option longs[] = {
-		{ "runs", required_argument, NULL, 'r' }, { "seconds", required_argument, NULL, 's' },
-		{ "quick", no_argument, NULL, 'q' },	  { "farmemd", required_argument, NULL, 'f' },
-		{ "no-pin", no_argument, NULL, 'n' },	  { "only", required_argument, NULL, 'o' },
+		{ "runs", required_argument, NULL, 'r' },
+		{ "seconds", required_argument, NULL, 's' },
+		{ "quick", no_argument, NULL, 'q' },
+		{ "farmemd", required_argument, NULL, 'f' },
+		{ "no-pin", no_argument, NULL, 'n' },
+		{ "only", required_argument, NULL, 'o' },
+		{ "window", required_argument, NULL, 'w' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -151,6 +156,9 @@ static void parse(int argc, char **argv, struct bench_options *options)
 			break;
 		case 'o':
 			options->only = optarg;
+			break;
+		case 'w':
+			options->window_pages = (uint32_t)strtoul(optarg, NULL, 10);
 			break;
 		case 'q':
 			options->nr_runs = 1;

@@ -259,6 +259,26 @@ static void test_the_window_bounds_what_is_read_ahead(void **state)
 	fixture_free(f);
 }
 
+/* Pages that lie one by one between free slots fill the window, too, as far as there are jobs. */
+static void test_scattered_pages_go_side_by_side(void **state)
+{
+	struct fixture *f = device(4 * MOVER_NR_JOBS, SLOTS);
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 4 * MOVER_NR_JOBS; i += 2)
+		assert_int_equal(fixture_do(f, IO_DISCARD, i, 1, 0), 0);
+	fixture_turns(f, 20);
+	f->hand[SERVER]->hold = true;
+	drain_begin(f, SERVER, 0);
+	fixture_turns(f, 20);
+	assert_int_equal(f->hand[SERVER]->nr_reads, MOVER_NR_JOBS);
+	f->hand[SERVER]->hold = false;
+	assert_int_equal(drain_run(f, SERVER), VSWAP_DRAIN_DRAINED);
+	assert_int_equal(drain_look_at(f, SERVER).nr_moved, 2 * MOVER_NR_JOBS);
+	fixture_free(f);
+}
+
 static void test_no_room_and_then_some(void **state)
 {
 	struct fixture *f = device(300, SLAB_MIN_SLOTS);
@@ -409,6 +429,7 @@ int main(void)
 		cmocka_unit_test(test_a_failed_copy_loses_nothing),
 		cmocka_unit_test(test_a_refused_copy_leaves_nothing_behind),
 		cmocka_unit_test(test_the_window_bounds_what_is_read_ahead),
+		cmocka_unit_test(test_scattered_pages_go_side_by_side),
 		cmocka_unit_test(test_no_room_and_then_some),
 		cmocka_unit_test(test_where_to_is_obeyed),
 		cmocka_unit_test(test_cancelled_and_resumed),
