@@ -42,16 +42,12 @@ cgroup_create()
 	fi
 }
 
-# cgroup_tend DIR: until it is gone. Reclaim decides by counts of the cgroup's pages that the kernel brings up to date every two
-# seconds (seen in Linux 6.18: mm_vmscan_lru_shrink_active comes at no other time). A program that swaps fast uses up the
-# inactive pages in less, and is then killed for want of memory although most of it could be swapped out. To read
-# memory.stat brings the counts up to date.
-cgroup_tend()
-{
-	while cat "$1/memory.stat" >/dev/null 2>&1; do
-		sleep 0.1
-	done
-}
+# For sh -c, with the cgroup's directory: until it is gone. Reclaim decides by counts of the cgroup's pages that the kernel
+# brings up to date every two seconds (seen in Linux 6.18: mm_vmscan_lru_shrink_active comes at no other time). A program that
+# swaps fast uses up the inactive pages in less, and is then killed for want of memory although most of it could be swapped
+# out. To read memory.stat brings the counts up to date. A program of its own: a function would keep the shell's files open.
+# shellcheck disable=SC2016,SC2034
+readonly cgroup_tend='while cat "$0/memory.stat"; do sleep 0.1; done'
 
 # cgroup_remove DIR: kills what is in it and removes it.
 cgroup_remove()
