@@ -14,7 +14,7 @@ struct vswap_options {
 	uint64_t nr_pages;     /* size of the device, 1 .. 2^32 */
 	unsigned nr_queues;    /* front-end queues, 1 .. 32; the mover has one more */
 	uint32_t max_slabs;    /* that may exist at a time, 1 .. 2^18 */
-	uint32_t reserve_tables; /* cluster tables that are kept ready (each serves 2 MiB of device); 0: the default, 128 */
+	uint32_t reserve_tables; /* cluster tables that are kept ready (each serves 2 MiB of device); 0: the default, 64 */
 	uint64_t seed;	       /* of placement; 0: from the kernel */
 };
 

@@ -12,8 +12,9 @@
 #define DRAIN_MAX_IDLE_PASSES 200u
 /*
  * A compromise between a drain and the reads meanwhile. farswap-bench drain, with two servers and the client on two
- * processors: 64 pages move at 0.17 of a bare stream's rate while the p99 of reads is 1.2 times what it was; 128 at 0.26
- * and 2 times; 256 no faster, and 4 times. Runs of half the length in the same window are no faster, and 8 times.
+ * processors: 64 pages move at 0.17 of a bare stream's rate while the p99 of reads is 1.2 times what it was; 128 at
+ * 0.26 and 2 times; 256 no faster, and 4 times. Runs of half the length in the same window are no faster, and 8 times.
+ * It depends on the machine: elsewhere 128 were measured at 0.27 and 6 times, 256 at 0.32 and 12 times.
  */
 #define DRAIN_DEFAULT_WINDOW 128u
 /* So many runs fit into the window: one is read while another is written. */
