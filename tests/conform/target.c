@@ -142,7 +142,7 @@ void target_done(struct target *target)
 {
 	assert(atomic_load(&target->nr_joined) == 0);
 	for (unsigned i = 0; i < target->nr_slabs; i++)
-		free(target->slabs[i].bytes);
+		mem_region_close(&target->slabs[i].memory);
 	pthread_cond_destroy(&target->changed);
 	pthread_mutex_destroy(&target->lock);
 }
@@ -165,13 +165,16 @@ void target_lease_add(struct target *target, uint64_t lease_id)
 uint32_t target_slab_add(struct target *target, uint64_t lease_id, uint32_t key, uint32_t len_bytes)
 {
 	struct target_slab *slab = &target->slabs[target->nr_slabs];
+	int err;
 
 	assert(target->nr_slabs < TARGET_MAX_SLABS);
 	slab->lease = target_find(target, lease_id);
 	slab->key = key;
 	slab->len_bytes = len_bytes;
-	slab->bytes = calloc(1, len_bytes);
-	assert(slab->lease && slab->bytes);
+	err = mem_region_open(&slab->memory, len_bytes, MEM_REGION_TRY_HUGE);
+	assert(slab->lease && err == 0);
+	(void)err;
+	slab->bytes = slab->memory.base;
 	return target->nr_slabs++;
 }
 

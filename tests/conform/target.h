@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "common/mem/region.h"
 #include "common/transport/target.h"
 
 #define TARGET_MAX_LEASES 8
@@ -25,7 +26,8 @@ struct target_slab {
 	struct target_lease *lease;
 	uint32_t key;
 	uint32_t len_bytes;
-	uint8_t *bytes;
+	struct mem_region memory;
+	uint8_t *bytes; /* of memory */
 	atomic_bool revoked;
 };
 
@@ -61,7 +63,7 @@ void target_done(struct target *target);
 /* The token is made of the id. */
 void target_lease_add(struct target *target, uint64_t lease_id);
 void target_token(uint64_t lease_id, uint8_t ret_token[TRANSPORT_TOKEN_BYTES]);
-/* The number of a new slab of len_bytes zeros. */
+/* The number of a new slab of len_bytes zeros, in huge pages where there are any, as a memory server has it. */
 uint32_t target_slab_add(struct target *target, uint64_t lease_id, uint32_t key, uint32_t len_bytes);
 /* Blocks until *book is at least value. */
 void target_wait(struct target *target, atomic_uint *book, unsigned value);
