@@ -51,7 +51,7 @@ struct backend_io {
 
 TAILQ_HEAD(backend_io_list, backend_io);
 
-/* Somebody who waits until an entry is no longer cached; sent to its reactor when it is. See vswap/table.h. */
+/* Somebody who waits until an entry is no longer claimed; sent to its reactor when it is. See vswap/table.h. */
 struct io_waiter {
 	TAILQ_ENTRY(io_waiter) link;
 	uint64_t page;

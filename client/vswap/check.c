@@ -65,9 +65,9 @@ static bool check_entry(struct check *check, struct suspect *suspect)
 	struct slab *slab;
 
 	table_look(&check->vswap->tables, suspect->at, &look);
-	if (word_is_cached(look.word))
+	if (word_is_claimed(look.word))
 		return !check->live &&
-		       wrong(suspect, look.word, 0, "page %" PRIu64 " is cached and nobody is at work", suspect->at);
+		       wrong(suspect, look.word, 0, "page %" PRIu64 " is claimed and nobody is at work", suspect->at);
 	if (!word_has_slot(look.word))
 		return false;
 	id = swp_slot_slab(word_slot(look.word));
@@ -104,8 +104,8 @@ static bool check_slot(struct check *check, struct suspect *suspect)
 		return wrong(suspect, page, 0, "slot %u of slab %u is for page %" PRIu64 ", behind the device", slot, id,
 			     page);
 	table_look(&check->vswap->tables, page, &look);
-	/* A cached entry is being written: to this slot, or away from it. */
-	if (vswap_word_is_at(look.word, slab, slot) || (check->live && word_is_cached(look.word)))
+	/* A claimed entry is being written: to this slot, or away from it. */
+	if (vswap_word_is_at(look.word, slab, slot) || (check->live && word_is_claimed(look.word)))
 		return false;
 	return wrong(suspect, page, look.word, "slot %u of slab %u is allocated for page %" PRIu64 ", which does not name it",
 		     slot, id, page);
@@ -262,7 +262,7 @@ static void check_tags(struct check *check, const struct vswap_stats *stats)
 
 /*
  * Waits until what was under way has ended: every reactor's turn, and every move. A move is inside the mover's epoch all the
- * time; and a write has its entries cached, which excuses them. False: a move goes on and on.
+ * time; and a write has its entries claimed, which excuses them. False: a move goes on and on.
  */
 static bool settle(struct vswap *vswap)
 {

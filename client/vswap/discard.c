@@ -35,7 +35,7 @@ static void discard_add_slot(struct vswap_queue *queue, struct discard_run *run,
 	run->nr = 1;
 }
 
-/* Discards from page `next` to the end of its cluster. False when an entry on the way is cached: it stands at `next`. */
+/* Discards from page `next` to the end of its cluster. False when an entry on the way is claimed: it stands at `next`. */
 static bool discard_cluster(struct io_segment *segment, struct table *table, uint64_t end, int32_t *delta)
 {
 	struct vswap_queue *queue = segment->io->vs.queue;
@@ -49,7 +49,7 @@ static bool discard_cluster(struct io_segment *segment, struct table *table, uin
 		_Atomic uint64_t *place = table_word(table, segment->io->page + segment->next);
 		uint64_t word = atomic_load_explicit(place, memory_order_acquire);
 
-		if (word_is_cached(word)) {
+		if (word_is_claimed(word)) {
 			done = false;
 			break;
 		}

@@ -170,7 +170,7 @@ static bool drain_look(struct drain *drain, const struct slab *slab, uint32_t sl
 	item->word = look.word;
 	item->checksum = look.checksum;
 	item->wanted = false;
-	if (word_is_cached(look.word)) {
+	if (word_is_claimed(look.word)) {
 		/* Somebody writes it: to this slot, or away from it. Waited for when nothing else is left to do. */
 		if (drain->nr_busy++ == 0)
 			drain->busy_page = item->page;
@@ -298,7 +298,7 @@ static bool drain_wait(struct drain *drain)
 	struct table_look look;
 
 	table_look(&drain->vswap->tables, drain->busy_page, &look);
-	if (!look.table || !word_is_cached(look.word))
+	if (!look.table || !word_is_claimed(look.word))
 		return false;
 	drain->waiter.reactor = drain_reactor(drain);
 	drain->waiter.wake.run = drain_woken;

@@ -67,7 +67,7 @@ static bool move_item_unchanged(const struct move *move, const struct move_item 
 	struct table_look look;
 
 	table_look(&move->mover->vswap->tables, item->page, &look);
-	return look.word == item->word;
+	return word_is_same_backing(look.word, item->word);
 }
 
 static void move_end(struct move *move)
@@ -101,12 +101,10 @@ static bool move_commit(struct move *move, const struct move_item *item, uint32_
 	struct vswap *vswap = move->mover->vswap;
 	struct vswap_queue *queue = vswap_mover_queue(vswap);
 	struct table *table = table_lookup(&vswap->tables, item->page);
-	uint64_t expected = item->word;
+	uint64_t fresh = word_next(item->word, move->to->tag, swp_slot(move->to->id, to_slot).val);
 
 	/* Without a pin: in a table that has gone, or is about to, the word is NONE and the swing is refused. */
-	if (!table || !atomic_compare_exchange_strong(table_word(table, item->page), &expected,
-						      word_next(item->word, move->to->tag,
-								swp_slot(move->to->id, to_slot).val)))
+	if (!table || !table_swing(table, item->page, item->word, fresh))
 		return false;
 	vswap_count_tag(queue, word_tag(item->word), move->to->tag);
 	reap_retire(queue, item->word);

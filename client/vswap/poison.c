@@ -13,7 +13,7 @@ bool poison_entry(struct vswap_queue *queue, uint64_t page, uint64_t word)
 
 	if (!table)
 		return false;
-	done = atomic_compare_exchange_strong(table_word(table, page), &word, word_next(word, WORD_POISON, 0));
+	done = table_swing(table, page, word, word_next(word, WORD_POISON, 0));
 	if (done) {
 		vswap_count_tag(queue, word_tag(word), WORD_POISON);
 		reap_retire(queue, word);
@@ -46,8 +46,8 @@ static void poison_slab(void *arg)
 			struct table_look look;
 
 			table_look(&pass->vswap->tables, page, &look);
-			/* A cached entry is being written: its write will fail here and find the entry another place. */
-			if (!word_is_cached(look.word) && vswap_word_is_at(look.word, slab, slot))
+			/* A claimed entry is being written: its write will fail here and find the entry another place. */
+			if (!word_is_claimed(look.word) && vswap_word_is_at(look.word, slab, slot))
 				pass->nr_poisoned += poison_entry(queue, page, look.word);
 		}
 	}

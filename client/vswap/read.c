@@ -25,7 +25,7 @@ static uint32_t read_extend_run(struct io_segment *segment, const struct table_l
 	io->vs.checksum[segment->next] = first->checksum;
 	for (; nr < room; nr++) {
 		table_look(&io->vs.queue->vswap->tables, io->page + segment->next + nr, &look);
-		if (word_is_cached(look.word) || segment->slot + nr >= segment->slab->nr_slots ||
+		if (word_is_claimed(look.word) || segment->slot + nr >= segment->slab->nr_slots ||
 		    !vswap_word_is_at(look.word, segment->slab, segment->slot + nr))
 			break;
 		io->vs.checksum[segment->next + nr] = look.checksum;
@@ -58,7 +58,7 @@ bool read_segment_step(struct io_segment *segment)
 			read_zeros(segment);
 			continue;
 		}
-		if (word_is_cached(look.word)) {
+		if (word_is_claimed(look.word)) {
 			if (request_segment_wait(segment, look.table))
 				return true;
 			continue;
@@ -109,7 +109,7 @@ static void read_poison_run(struct io_segment *segment)
 		struct table_look look;
 
 		table_look(&io->vs.queue->vswap->tables, io->page + segment->next + i, &look);
-		if (!word_is_cached(look.word) && vswap_word_is_at(look.word, segment->slab, segment->slot + i))
+		if (!word_is_claimed(look.word) && vswap_word_is_at(look.word, segment->slab, segment->slot + i))
 			poison_entry(io->vs.queue, io->page + segment->next + i, look.word);
 	}
 }
@@ -121,7 +121,7 @@ static void read_run_failed(struct io_segment *segment, int err)
 	struct table_look look;
 
 	table_look(&io->vs.queue->vswap->tables, io->page + segment->next, &look);
-	if ((word_is_cached(look.word) || !vswap_word_is_at(look.word, segment->slab, segment->slot)) &&
+	if ((word_is_claimed(look.word) || !vswap_word_is_at(look.word, segment->slab, segment->slot)) &&
 	    ++segment->attempt < READ_MAX_ATTEMPTS)
 		return;
 	if (err == -ENODATA)
@@ -163,7 +163,7 @@ static void read_mismatch(struct io_segment *segment, bool first)
 	struct table_look look;
 
 	table_look(&io->vs.queue->vswap->tables, page, &look);
-	if (!first || look.word != segment->word) {
+	if (!first || !word_is_same_backing(look.word, segment->word)) {
 		segment->attempt = 1;
 		return;
 	}

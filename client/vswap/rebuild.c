@@ -72,7 +72,7 @@ static uint32_t rebuild_table(struct rebuild *rebuild, struct table *table, uint
 
 		if (word_tag(word) == WORD_NONE)
 			continue;
-		if (word_is_cached(word))
+		if (word_is_claimed(word))
 			word = word_release(word);
 		if (word_has_slot(word) && !rebuild_take_slot(rebuild->vswap, first + i, word)) {
 			log_error("rebuild: page %llu has lost its slot; it reads as an error from now on",

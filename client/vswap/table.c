@@ -1,7 +1,7 @@
 /*
  * Ordering. `live` decides a table's life: pins and counts go up only while it is not TABLE_DEAD (a compare-and-swap), and
  * the one thread that swings it from 0 to TABLE_DEAD unpublishes the table. Words are published with release (here: a
- * sequentially consistent exchange, since the retirement of the old slot must not be ordered before it) and read with
+ * sequentially consistent compare-and-swap, since the retirement of the old slot must not be ordered before it) and read with
  * acquire, so that a word's checksum is there when the word is.
  *
  * Waiting. The waiter counts itself, then looks at the word again; the owner publishes the word, then looks at the count.
@@ -264,7 +264,7 @@ bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter)
 	waiter->page = page;
 	TAILQ_INSERT_TAIL(&table->waiters, waiter, link);
 	atomic_fetch_add(&table->nr_waiters, 1);
-	waits = word_is_cached(atomic_load(table_word(table, page)));
+	waits = word_is_claimed(atomic_load(table_word(table, page)));
 	if (!waits) {
 		TAILQ_REMOVE(&table->waiters, waiter, link);
 		atomic_fetch_sub(&table->nr_waiters, 1);
@@ -289,12 +289,24 @@ static void table_wake(struct table *table, uint64_t page)
 	lock_release(&table->waiters_lock);
 }
 
-void table_publish(struct table *table, uint64_t page, uint64_t word)
+bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
 {
-	uint64_t old = atomic_exchange(table_word(table, page), word);
+	_Atomic uint64_t *place = table_word(table, page);
+	uint64_t seen = old;
 
-	assert(word_is_cached(old) && !word_is_cached(word));
-	(void)old;
+	/* Sequentially consistent: the epoch is read after it. */
+	while (!atomic_compare_exchange_strong(place, &seen, word_with_holders(fresh, seen)))
+		if (!word_is_same_backing(seen, old))
+			return false;
+	return true;
+}
+
+void table_publish(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+{
+	bool swung = table_swing(table, page, old, fresh);
+
+	assert(swung && word_is_claimed(old) && !word_is_claimed(fresh));
+	(void)swung;
 	if (BASE_UNLIKELY(atomic_load(&table->nr_waiters) != 0))
 		table_wake(table, page);
 }

@@ -143,7 +143,7 @@ struct table_look {
 
 /*
  * Read-side section. A word and a checksum belong together when the word is the same before and after the checksum was
- * read: who changes the checksum has the entry cached from before until after.
+ * read: who changes the checksum has the entry claimed from before until after.
  */
 static inline void table_look(const struct table_map *map, uint64_t page, struct table_look *ret_look)
 {
@@ -165,15 +165,21 @@ static inline void table_look(const struct table_map *map, uint64_t page, struct
 }
 
 /*
- * Queues on an entry that was seen cached. True: the waiter will be sent to its reactor once. False: the entry is no longer
- * cached, look again. Read-side section (the table cannot go while the entry is cached: its owner pins it).
+ * Queues on an entry that was seen claimed. True: the waiter will be sent to its reactor once. False: the entry is no longer
+ * claimed, look again. Read-side section (the table cannot go while the entry is claimed: its owner pins it).
  */
 bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter) BASE_MUST_CHECK;
 
 /*
- * Publishes the new word of a cached entry that the caller owns, and wakes who queues on it. The caller pins the table.
- * After it, a load of the I/O epoch sees no older value than any reader that could have seen the old word.
+ * Changes what backs an entry that has something behind it, from exactly what `old` says to what `fresh` does; whoever holds
+ * it goes on holding it, also who has begun to meanwhile. False when the backing is no longer that of `old`. After it, a
+ * load of the I/O epoch sees no older value than any reader that could have seen the old word.
+ *
+ * The caller pins the table, or is in a read-side section: in a table that has gone no word has a backing any more.
  */
-void table_publish(struct table *table, uint64_t page, uint64_t word);
+bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh) BASE_MUST_CHECK;
+
+/* The same for an entry that the caller has claimed; ends the claim and wakes who queues on it. The caller pins the table. */
+void table_publish(struct table *table, uint64_t page, uint64_t old, uint64_t fresh);
 
 #endif

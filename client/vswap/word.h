@@ -1,11 +1,15 @@
 /*
  * The forward word: what backs one entry, in one atomic 64-bit word.
  *
- *   63..60  tag
- *   59      cached: an operation owns the entry; whoever set the bit is the only one who may change the word
+ *   63..61  tag
+ *   60      claimed: a write owns the backing; whoever set the bit is the only one who may change it
+ *   59      cached: a folio stands for the entry in the swap cache
  *   58..46  generation: one more at every change of content or backing, so that a stale compare-and-swap fails
  *   45..36  count of holders (1 for a block device's entry in use)
  *   35..0   payload: the slot (REMOTE, DISK), or the repeated 64-bit value (SAME)
+ *
+ * Count and cached bit say who holds the entry, all the rest what backs it. The two change independently: an entry may be
+ * duplicated while its backing moves, and the move must not be refused for it.
  *
  * The words, and the checksums beside them, are the only truth: everything else can be rebuilt from them.
  */
@@ -28,12 +32,13 @@ enum word_tag {
 #define WORD_PAYLOAD_BITS 36
 #define WORD_COUNT_BITS 10
 #define WORD_GENERATION_BITS 13
-#define WORD_TAG_BITS 4
+#define WORD_TAG_BITS 3
 
 #define WORD_COUNT_SHIFT WORD_PAYLOAD_BITS
 #define WORD_GENERATION_SHIFT (WORD_COUNT_SHIFT + WORD_COUNT_BITS)
 #define WORD_CACHED_SHIFT (WORD_GENERATION_SHIFT + WORD_GENERATION_BITS)
-#define WORD_TAG_SHIFT (WORD_CACHED_SHIFT + 1)
+#define WORD_CLAIMED_SHIFT (WORD_CACHED_SHIFT + 1)
+#define WORD_TAG_SHIFT (WORD_CLAIMED_SHIFT + 1)
 
 static_assert(WORD_TAG_SHIFT + WORD_TAG_BITS == 64, "the fields fill the word");
 static_assert(WORD_NR_TAGS <= 1 << WORD_TAG_BITS, "every tag fits");
@@ -41,6 +46,10 @@ static_assert(WORD_NR_TAGS <= 1 << WORD_TAG_BITS, "every tag fits");
 #define WORD_PAYLOAD_MAX ((1ull << WORD_PAYLOAD_BITS) - 1)
 #define WORD_GENERATION_MASK ((1ull << WORD_GENERATION_BITS) - 1)
 #define WORD_CACHED (1ull << WORD_CACHED_SHIFT)
+#define WORD_CLAIMED (1ull << WORD_CLAIMED_SHIFT)
+#define WORD_COUNT_MAX ((1u << WORD_COUNT_BITS) - 1)
+#define WORD_COUNT_ONE (1ull << WORD_COUNT_SHIFT)
+#define WORD_HOLDERS (WORD_CACHED | (uint64_t)WORD_COUNT_MAX << WORD_COUNT_SHIFT)
 
 /* A physical slot: the slab's number in the high half of the payload, the slot in the slab in the low half. */
 #define WORD_SLOT_BITS 18
@@ -59,14 +68,23 @@ static inline swp_slot_t swp_slot(uint32_t slab, uint32_t slot)
 	return (swp_slot_t){ (uint64_t)slab << WORD_SLOT_BITS | slot };
 }
 
-/* The successor of `old`: next generation, uncached, held once unless it is NONE. */
+/*
+ * The successor of `old` when the backing changes: next generation, unclaimed, with the same holders. What was NONE is held
+ * once from now on; what becomes NONE is held by nobody.
+ */
 static inline uint64_t word_next(uint64_t old, enum word_tag tag, uint64_t payload)
 {
 	uint64_t generation = ((old >> WORD_GENERATION_SHIFT) + 1) & WORD_GENERATION_MASK;
-	uint64_t count = tag == WORD_NONE ? 0 : 1;
+	uint64_t holders = old >> WORD_TAG_SHIFT == WORD_NONE ? WORD_COUNT_ONE : old & WORD_HOLDERS;
 
-	return (uint64_t)tag << WORD_TAG_SHIFT | generation << WORD_GENERATION_SHIFT | count << WORD_COUNT_SHIFT |
-	       payload;
+	return (uint64_t)tag << WORD_TAG_SHIFT | generation << WORD_GENERATION_SHIFT |
+	       (tag == WORD_NONE ? 0 : holders) | payload;
+}
+
+/* `word` with the holders that `from` has. */
+static inline uint64_t word_with_holders(uint64_t word, uint64_t from)
+{
+	return (word & ~WORD_HOLDERS) | (from & WORD_HOLDERS);
 }
 
 /* The same backing with the next generation: how a claim is given up when nothing has changed. */
@@ -74,7 +92,7 @@ static inline uint64_t word_release(uint64_t claimed)
 {
 	uint64_t generation = ((claimed >> WORD_GENERATION_SHIFT) + 1) & WORD_GENERATION_MASK;
 
-	return (claimed & ~(WORD_CACHED | WORD_GENERATION_MASK << WORD_GENERATION_SHIFT)) |
+	return (claimed & ~(WORD_CLAIMED | WORD_GENERATION_MASK << WORD_GENERATION_SHIFT)) |
 	       generation << WORD_GENERATION_SHIFT;
 }
 
@@ -85,9 +103,20 @@ static inline enum word_tag word_tag(uint64_t word)
 	return (enum word_tag)(word >> WORD_TAG_SHIFT);
 }
 
+static inline bool word_is_claimed(uint64_t word)
+{
+	return (word & WORD_CLAIMED) != 0;
+}
+
 static inline bool word_is_cached(uint64_t word)
 {
 	return (word & WORD_CACHED) != 0;
+}
+
+/* Nothing but the holders is different. */
+static inline bool word_is_same_backing(uint64_t a, uint64_t b)
+{
+	return ((a ^ b) & ~WORD_HOLDERS) == 0;
 }
 
 static inline bool word_has_slot(uint64_t word)
@@ -104,7 +133,7 @@ static inline uint64_t word_payload(uint64_t word)
 
 static inline unsigned word_count(uint64_t word)
 {
-	return (unsigned)(word >> WORD_COUNT_SHIFT & ((1u << WORD_COUNT_BITS) - 1));
+	return (unsigned)(word >> WORD_COUNT_SHIFT & WORD_COUNT_MAX);
 }
 
 static inline unsigned word_generation(uint64_t word)

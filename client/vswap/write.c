@@ -1,5 +1,5 @@
 /*
- * Writing. A run of pages is claimed (the cached bit of each word), sent to slots that lie in a row, and published: word,
+ * Writing. A run of pages is claimed (the claimed bit of each word), sent to slots that lie in a row, and published: word,
  * checksum, and the old slot's retirement. Nothing that is acknowledged before depends on what a write does until then.
  *
  * A page whose slot is stable is written in place. One without a slot, or whose slot is on its way out (its server drains,
@@ -81,7 +81,7 @@ static int write_claim(struct io_segment *segment, struct table *table, uint64_t
 
 	if (err < 0)
 		return err;
-	if (!atomic_compare_exchange_strong_explicit(table_word(table, io->page + index), &word, word | WORD_CACHED,
+	if (!atomic_compare_exchange_strong_explicit(table_word(table, io->page + index), &word, word | WORD_CLAIMED,
 						     memory_order_acq_rel, memory_order_relaxed)) {
 		if (fresh)
 			slot_free_unused(&io->vs.queue->vswap->slabs, segment->slab, segment->slot + segment->nr_run,
@@ -97,7 +97,7 @@ static int write_claim(struct io_segment *segment, struct table *table, uint64_t
 
 /*
  * Claims as long a run from `next` on as lies in one table and in a row of slots; pages of one value on the way are done at
- * once. 0; -EBUSY when the first page of it is cached by somebody else; -ENOSPC.
+ * once. 0; -EBUSY when the first page of it is claimed by somebody else; -ENOSPC.
  */
 static int write_claim_run(struct io_segment *segment, struct table *table)
 {
@@ -111,7 +111,7 @@ static int write_claim_run(struct io_segment *segment, struct table *table)
 		const void *bytes = request_page(io, index);
 		uint64_t word = atomic_load_explicit(table_word(table, io->page + index), memory_order_acquire);
 
-		if (word_is_cached(word)) {
+		if (word_is_claimed(word)) {
 			err = -EBUSY;
 			break;
 		}
@@ -190,10 +190,10 @@ static void write_let_go(struct io_segment *segment)
 		uint64_t word = atomic_load_explicit(table_word(segment->table, page), memory_order_relaxed);
 
 		if (!write_is_tainted(segment, word)) {
-			table_publish(segment->table, page, word_release(word));
+			table_publish(segment->table, page, word, word_release(word));
 			continue;
 		}
-		table_publish(segment->table, page, word_next(word, WORD_POISON, 0));
+		table_publish(segment->table, page, word, word_next(word, WORD_POISON, 0));
 		vswap_count_tag(queue, word_tag(word), WORD_POISON);
 		reap_quarantine(queue, segment->tainted_slab, swp_slot_index(word_slot(word)), segment->tainted_fence);
 	}
@@ -318,9 +318,9 @@ static void write_publish_page(struct io_segment *segment, uint32_t i)
 	uint64_t index = segment->next + i, page = io->page + index;
 	uint64_t old = atomic_load_explicit(table_word(segment->table, page), memory_order_relaxed);
 
-	atomic_thread_fence(memory_order_release); /* the cached bit is seen before the new checksum */
+	atomic_thread_fence(memory_order_release); /* the claimed bit is seen before the new checksum */
 	atomic_store_explicit(table_checksum(segment->table, page), io->vs.checksum[index], memory_order_relaxed);
-	table_publish(segment->table, page,
+	table_publish(segment->table, page, old,
 		      word_next(old, segment->slab->tag, swp_slot(segment->slab->id, segment->slot + i).val));
 	vswap_count_tag(queue, word_tag(old), segment->slab->tag);
 	if (!word_has_slot(old) || vswap_word_is_at(old, segment->slab, segment->slot + i))

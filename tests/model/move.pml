@@ -61,10 +61,10 @@
 #define TORN 254  /* bytes that a write is changing */
 #define WRONG 253 /* bytes that are nobody's */
 
-/* ---- word.h: bits 0..3 the slot + 1, or 0 for NONE; bits 4..6 the generation; bit 7 cached ---- */
+/* ---- word.h: bits 0..3 the slot + 1, or 0 for NONE; bits 4..6 the generation; bit 7 claimed ---- */
 
-#define WORD_CACHED 128
-#define word_is_cached(w) (((w) & WORD_CACHED) != 0)
+#define WORD_CLAIMED 128
+#define word_is_claimed(w) (((w) & WORD_CLAIMED) != 0)
 #define word_has_slot(w) (((w) & 15) != 0)
 #define word_slot(w) (((w) & 15) - 1)
 #define word_next(w, payload) (((((w) >> 4) + 1) & 7) << 4 | (payload))
@@ -249,7 +249,7 @@ inline table_look(e, at_slot)
 	atomic {
 		w = word[e];
 		sum = checksum[e];
-		at_slot = (word_has_slot(w) && !word_is_cached(w) -> word_slot(w) : NO_SLOT);
+		at_slot = (word_has_slot(w) && !word_is_claimed(w) -> word_slot(w) : NO_SLOT);
 		if
 		:: at_slot != NO_SLOT -> at[at_slot]++
 		:: else
@@ -265,12 +265,12 @@ inline at_done(at_slot)
 	fi
 }
 
-/* Queues on an entry that was seen cached, and waits for its owner. waiters_lock keeps it from being seen in between. */
+/* Queues on an entry that was seen claimed, and waits for its owner. waiters_lock keeps it from being seen in between. */
 inline table_wait(me, e)
 {
 #ifdef BUG_LOOK_BEFORE_QUEUEING
 	if
-	:: word_is_cached(word[e]) ->
+	:: word_is_claimed(word[e]) ->
 	   atomic { !waiters_lock -> queued[me] = e + 1; nr_waiters++ }
 	:: else
 	fi;
@@ -278,7 +278,7 @@ inline table_wait(me, e)
 	atomic { !waiters_lock -> waiters_lock = true; queued[me] = e + 1; nr_waiters++ }
 	d_step {
 		if
-		:: !word_is_cached(word[e]) -> queued[me] = 0; nr_waiters--
+		:: !word_is_claimed(word[e]) -> queued[me] = 0; nr_waiters--
 		:: else
 		fi;
 		waiters_lock = false
@@ -303,7 +303,7 @@ inline table_wake(e)
 inline table_publish(e, new, new_value)
 {
 	d_step {
-		assert(word_is_cached(word[e]));
+		assert(word_is_claimed(word[e]));
 		word[e] = new;
 		commit(e, new_value)
 	}
@@ -348,7 +348,7 @@ active [NR_WRITERS] proctype writer()
 	   do
 	   :: d_step { in_turn[_pid] = true; w = word[e] }
 	      if
-	      :: word_is_cached(w) ->
+	      :: word_is_claimed(w) ->
 		 in_turn[_pid] = false;
 		 table_wait(WRITER + _pid, e)
 	      :: else ->
@@ -363,7 +363,7 @@ active [NR_WRITERS] proctype writer()
 		 :: else ->
 		    atomic {
 			if
-			:: word[e] == w -> word[e] = w | WORD_CACHED; in_turn[_pid] = false; break
+			:: word[e] == w -> word[e] = w | WORD_CLAIMED; in_turn[_pid] = false; break
 			:: else
 			fi
 		    }
@@ -381,7 +381,7 @@ active [NR_WRITERS] proctype writer()
 #endif
 	   epoch_enter();
 	   checksum[e] = written_value(_pid, i);
-	   d_step { old = word[e]; assert(old == (w | WORD_CACHED)) }
+	   d_step { old = word[e]; assert(old == (w | WORD_CLAIMED)) }
 	   table_publish(e, word_next(old, slot + 1), written_value(_pid, i));
 	   if
 	   :: word_has_slot(old) && word_slot(old) != slot -> reap_retire(word_slot(old))
@@ -417,9 +417,9 @@ active proctype reader()
 	   do
 	   :: table_look(e, slot);
 	      if
-	      :: word_is_cached(w) -> table_wait(READER, e)
-	      :: !word_is_cached(w) && slot == NO_SLOT -> got = 0; break
-	      :: !word_is_cached(w) && slot != NO_SLOT ->
+	      :: word_is_claimed(w) -> table_wait(READER, e)
+	      :: !word_is_claimed(w) && slot == NO_SLOT -> got = 0; break
+	      :: !word_is_claimed(w) && slot != NO_SLOT ->
 		 atomic { fault = false; backend_read(slot, got); assert(at[slot] > 0); at[slot]-- }
 		 if
 		 :: got == sum -> break
@@ -427,7 +427,7 @@ active proctype reader()
 		    d_step { got = sum; seen = slot }
 		    table_look(e, slot);
 		    atomic {
-			assert(fault || word_is_cached(w) || slot != seen || sum != got);
+			assert(fault || word_is_claimed(w) || slot != seen || sum != got);
 			at_done(slot)
 		    }
 		 fi
@@ -465,9 +465,9 @@ active proctype discarder()
 	      do
 	      :: w = word[e];
 		 if
-		 :: word_is_cached(w) -> done = false; break
-		 :: !word_is_cached(w) && !word_has_slot(w) -> done = true; break
-		 :: !word_is_cached(w) && word_has_slot(w) ->
+		 :: word_is_claimed(w) -> done = false; break
+		 :: !word_is_claimed(w) && !word_has_slot(w) -> done = true; break
+		 :: !word_is_claimed(w) && word_has_slot(w) ->
 #ifdef BUG_EPOCH_READ_BEFORE_UNPUBLISHING
 		    epoch = epoch_now;
 #endif
@@ -524,7 +524,7 @@ inline move()
 	      backend_write(to, got);
 	      d_step {
 #ifdef BUG_SWING_WITHOUT_GENERATION
-		swung = (word[e] & (WORD_CACHED | 15)) == (w & (WORD_CACHED | 15));
+		swung = (word[e] & (WORD_CLAIMED | 15)) == (w & (WORD_CLAIMED | 15));
 #else
 		swung = word[e] == w;
 #endif
@@ -554,9 +554,9 @@ inline drain_look()
 	e = reverse[slot];
 	table_look(e, at_slot);
 	if
-	:: word_is_cached(w) -> busy = (busy == NO_PAGE -> e : busy)
-	:: !word_is_cached(w) && word_is_at(w, slot) -> move()
-	:: !word_is_cached(w) && !word_is_at(w, slot) -> orphan = slot
+	:: word_is_claimed(w) -> busy = (busy == NO_PAGE -> e : busy)
+	:: !word_is_claimed(w) && word_is_at(w, slot) -> move()
+	:: !word_is_claimed(w) && !word_is_at(w, slot) -> orphan = slot
 	fi;
 	atomic {
 		at_done(at_slot);
@@ -580,11 +580,11 @@ inline drain_end_pass()
 	   :: !no_room && moved
 	   :: !no_room && !moved && busy != NO_PAGE ->
 	      if
-	      :: word_is_cached(word[busy]) -> table_wait(DRAIN, busy)
+	      :: word_is_claimed(word[busy]) -> table_wait(DRAIN, busy)
 	      :: else
 	      fi
 	   :: !no_room && !moved && busy == NO_PAGE && orphan != NO_SLOT -> /* the timer */
-	      (!is_live(orphan) || word_is_cached(word[reverse[orphan]]) || word_is_at(word[reverse[orphan]], orphan))
+	      (!is_live(orphan) || word_is_claimed(word[reverse[orphan]]) || word_is_at(word[reverse[orphan]], orphan))
 	   :: !no_room && !moved && busy == NO_PAGE && orphan == NO_SLOT && stuck -> failed = true
 	   :: !no_room && !moved && busy == NO_PAGE && orphan == NO_SLOT && !stuck ->
 	      /* mover_slots_freed: what is left is retired; or live again, and new to the pass */
@@ -651,7 +651,7 @@ inline check_end()
 	do
 	:: i == NR_ENTRIES -> break
 	:: i < NR_ENTRIES ->
-	   assert(!word_is_cached(word[i]));
+	   assert(!word_is_claimed(word[i]));
 	   if
 	   :: word_has_slot(word[i]) ->
 	      assert(bytes[word_slot(word[i])] == value[i] && checksum[i] == value[i]);

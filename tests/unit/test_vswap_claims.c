@@ -27,7 +27,7 @@ static void test_a_failed_write_lets_all_go(void **state)
 	assert_int_equal(fixture_wait(f, 1, read), 0);
 	assert_memory_equal(read->io.buf, zeros, FSW_PAGE_SIZE);
 	for (i = 0; i < 4; i++)
-		assert_int_equal(fixture_word(f, 1000 + i) & WORD_CACHED, 0);
+		assert_int_equal(fixture_word(f, 1000 + i) & WORD_CLAIMED, 0);
 	fixture_io_free(write);
 	fixture_io_free(read);
 	fixture_free(f);

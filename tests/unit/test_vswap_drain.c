@@ -81,7 +81,7 @@ static void test_every_page_moves(void **state)
 	fixture_free(f);
 }
 
-/* Row: the entry is cached. The drain queues on it; the write that was under way in place counts, and is moved. */
+/* Row: the entry is claimed. The drain queues on it; the write that was under way in place counts, and is moved. */
 static void test_an_entry_that_is_being_written(void **state)
 {
 	struct fixture *f = device(4, SLOTS);

@@ -78,7 +78,7 @@ static void test_nothing_is_claimed_while_waiting(void **state)
 	hand_end(f, SERVER, 0, -EIO);
 	fixture_turns(f, 3);
 	assert_int_equal(write->status, FIXTURE_PENDING);
-	assert_false(word_is_cached(fixture_word(f, 100)));
+	assert_false(word_is_claimed(fixture_word(f, 100)));
 	f->hand[SERVER]->hold = false;
 	assert_int_equal(fixture_wait(f, 1, read), 0);
 	atomic_fetch_add(&f->hand[SERVER]->backend.fence, 1); /* the failed write is settled, its slots come back as well */

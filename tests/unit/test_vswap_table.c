@@ -227,8 +227,8 @@ static void test_waiters_are_woken_once(void **state)
 	assert_int_equal(atomic_load(&table->nr_waiters), 0);
 	set_word(table, 1, WORD_REMOTE);
 	set_word(table, 2, WORD_REMOTE);
-	atomic_fetch_or(table_word(table, 1), WORD_CACHED);
-	atomic_fetch_or(table_word(table, 2), WORD_CACHED);
+	atomic_fetch_or(table_word(table, 1), WORD_CLAIMED);
+	atomic_fetch_or(table_word(table, 2), WORD_CLAIMED);
 	wait_on(table, 1, &on_one[0], reactor, true);
 	wait_on(table, 2, &on_two, reactor, true);
 	wait_on(table, 1, &on_one[1], reactor, true);
@@ -236,7 +236,7 @@ static void test_waiters_are_woken_once(void **state)
 	sys_reactor_turn(reactor);
 	sys_rcu_read_lock();
 	assert_int_equal(on_one[0].nr_woken + on_one[1].nr_woken + on_two.nr_woken, 0);
-	table_publish(table, 1, word_release(atomic_load(table_word(table, 1))));
+	table_publish(table, 1, atomic_load(table_word(table, 1)), word_release(atomic_load(table_word(table, 1))));
 	sys_rcu_read_unlock();
 	for (i = 0; i < 3; i++)
 		sys_reactor_turn(reactor);
@@ -245,7 +245,7 @@ static void test_waiters_are_woken_once(void **state)
 	assert_int_equal(on_one[1].nr_woken, 1);
 	assert_int_equal(on_two.nr_woken, 0);
 	assert_int_equal(atomic_load(&table->nr_waiters), 1);
-	table_publish(table, 2, word_release(atomic_load(table_word(table, 2))));
+	table_publish(table, 2, atomic_load(table_word(table, 2)), word_release(atomic_load(table_word(table, 2))));
 	sys_rcu_read_unlock();
 	sys_reactor_turn(reactor);
 	sys_rcu_read_lock();
@@ -253,6 +253,30 @@ static void test_waiters_are_woken_once(void **state)
 	assert_int_equal(atomic_load(&table->nr_waiters), 0);
 	map_done(&map);
 	sys_reactor_free(reactor);
+}
+
+/* An entry that was duplicated since is still swung, and stays duplicated; one that is backed by something else is not. */
+static void test_swing_asks_for_the_backing_alone(void **state)
+{
+	uint64_t seen, fresh, moved;
+	struct table_map map;
+	struct table *table;
+
+	(void)state;
+	map_init(&map, 4);
+	table = table_pin(&map, 7, true);
+	set_word(table, 7, WORD_REMOTE);
+	seen = atomic_load(table_word(table, 7));
+	fresh = word_next(seen, WORD_DISK, 5);
+	atomic_store(table_word(table, 7), word_with_holders(seen, WORD_CACHED | 3 * WORD_COUNT_ONE));
+	assert_true(table_swing(table, 7, seen, fresh));
+	moved = atomic_load(table_word(table, 7));
+	assert_true(word_is_same_backing(moved, fresh));
+	assert_int_equal(word_count(moved), 3);
+	assert_true(word_is_cached(moved));
+	assert_false(table_swing(table, 7, seen, fresh));
+	assert_int_equal(atomic_load(table_word(table, 7)), moved);
+	map_done(&map);
 }
 
 static void test_look_pairs_word_and_checksum(void **state)
@@ -286,6 +310,7 @@ int main(void)
 		cmocka_unit_test(test_an_empty_reserve_says_so),
 		cmocka_unit_test(test_skip_empty_over_nodes),
 		cmocka_unit_test(test_waiters_are_woken_once),
+		cmocka_unit_test(test_swing_asks_for_the_backing_alone),
 		cmocka_unit_test(test_look_pairs_word_and_checksum),
 	};
 

@@ -22,10 +22,10 @@ static void test_fields_keep_apart(void **state)
 		assert_int_equal(word_payload(word), WORD_PAYLOAD_MAX);
 		assert_int_equal(word_count(word), 1);
 		assert_int_equal(word_generation(word), 1);
-		assert_false(word_is_cached(word));
-		assert_true(word_is_cached(word | WORD_CACHED));
-		assert_int_equal(word_payload(word | WORD_CACHED), WORD_PAYLOAD_MAX);
-		assert_int_equal(word_tag(word | WORD_CACHED), all_tags[i]);
+		assert_false(word_is_claimed(word));
+		assert_true(word_is_claimed(word | WORD_CLAIMED));
+		assert_int_equal(word_payload(word | WORD_CLAIMED), WORD_PAYLOAD_MAX);
+		assert_int_equal(word_tag(word | WORD_CLAIMED), all_tags[i]);
 		assert_int_equal(word_has_slot(word), all_tags[i] == WORD_REMOTE || all_tags[i] == WORD_DISK);
 	}
 }
@@ -72,35 +72,54 @@ static void test_generation_wraps_into_nothing_else(void **state)
 	}
 	assert_int_equal(word_generation(word), 0);
 	assert_int_equal(word_tag(word), WORD_SAME);
-	assert_false(word_is_cached(word));
+	assert_false(word_is_claimed(word));
 	assert_int_equal(word_count(word), 1);
 }
 
 /* A claim that is given up keeps the backing, and still no compare-and-swap from before it succeeds. */
 static void test_release_moves_the_generation_only(void **state)
 {
-	uint64_t word = word_next(0, WORD_REMOTE, 99), released = word_release(word | WORD_CACHED);
-	uint64_t last = word | WORD_GENERATION_MASK << WORD_GENERATION_SHIFT | WORD_CACHED;
+	uint64_t word = word_next(0, WORD_REMOTE, 99), released = word_release(word | WORD_CLAIMED);
+	uint64_t last = word | WORD_GENERATION_MASK << WORD_GENERATION_SHIFT | WORD_CLAIMED;
 
 	(void)state;
-	assert_false(word_is_cached(released));
+	assert_false(word_is_claimed(released));
 	assert_int_equal(word_generation(released), 2);
 	assert_int_equal(word_tag(released), WORD_REMOTE);
 	assert_int_equal(word_payload(released), 99);
 	assert_int_equal(word_count(released), 1);
 	assert_true(released != word);
 	assert_int_equal(word_generation(word_release(last)), 0);
-	assert_false(word_is_cached(word_release(last)));
+	assert_false(word_is_claimed(word_release(last)));
 	assert_int_equal(word_tag(word_release(last)), WORD_REMOTE);
 }
 
-static void test_next_ignores_who_had_it_cached(void **state)
+static void test_next_ignores_who_had_it_claimed(void **state)
 {
-	uint64_t claimed = word_next(0, WORD_REMOTE, 3) | WORD_CACHED;
+	uint64_t claimed = word_next(0, WORD_REMOTE, 3) | WORD_CLAIMED;
 
 	(void)state;
-	assert_int_equal(word_next(claimed, WORD_DISK, 4), word_next(claimed & ~WORD_CACHED, WORD_DISK, 4));
-	assert_false(word_is_cached(word_next(claimed, WORD_DISK, 4)));
+	assert_int_equal(word_next(claimed, WORD_DISK, 4), word_next(claimed & ~WORD_CLAIMED, WORD_DISK, 4));
+	assert_false(word_is_claimed(word_next(claimed, WORD_DISK, 4)));
+}
+
+/* Who holds an entry is not asked when its backing changes, and goes on holding it. */
+static void test_holders_survive_a_change_of_backing(void **state)
+{
+	uint64_t word = word_next(0, WORD_SAME, 1), held = word_with_holders(word, WORD_CACHED | 7 * WORD_COUNT_ONE), moved;
+
+	(void)state;
+	assert_true(word_is_same_backing(word, held));
+	assert_int_equal(word_count(held), 7);
+	assert_true(word_is_cached(held));
+	moved = word_next(held, WORD_DISK, WORD_PAYLOAD_MAX);
+	assert_int_equal(word_count(moved), 7);
+	assert_true(word_is_cached(moved));
+	assert_int_equal(word_payload(moved), WORD_PAYLOAD_MAX);
+	assert_false(word_is_same_backing(moved, held));
+	assert_false(word_is_same_backing(held, held | WORD_CLAIMED));
+	assert_int_equal(word_next(held, WORD_NONE, 0) & WORD_HOLDERS, 0);
+	assert_true(word_is_cached(word_release(held | WORD_CLAIMED)));
 }
 
 int main(void)
@@ -111,7 +130,8 @@ int main(void)
 		cmocka_unit_test(test_slot_takes_apart_what_it_makes),
 		cmocka_unit_test(test_generation_wraps_into_nothing_else),
 		cmocka_unit_test(test_release_moves_the_generation_only),
-		cmocka_unit_test(test_next_ignores_who_had_it_cached),
+		cmocka_unit_test(test_next_ignores_who_had_it_claimed),
+		cmocka_unit_test(test_holders_survive_a_change_of_backing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
