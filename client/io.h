@@ -109,6 +109,7 @@ struct fsw_io {
 		uint16_t nr_busy; /* segments that have a share */
 		uint8_t epoch;	  /* READ: the I/O epoch it entered */
 		bool begun;	  /* it was not refused at once */
+		bool plain;	  /* WRITE: each page into a slot of its own */
 		struct io_segment segment[IO_MAX_SEGMENTS];
 		uint32_t checksum[IO_MAX_PAGES];
 	} vs;

@@ -11,7 +11,10 @@
 #include "common/stats/histogram.h"
 
 struct vswap_options {
-	uint64_t nr_pages;     /* size of the device, 1 .. 2^32 */
+	uint64_t nr_pages;     /* size of the block device; 0: there is none */
+	/* Entries that folios can be allocated (swap.h), beside the device, in whole clusters; with it at most 2^32. */
+	uint64_t nr_entries;
+	uint32_t nr_folio_ios; /* folios that each queue can have on their way, 1 .. 4096; 0: the default, 64 */
 	unsigned nr_queues;    /* front-end queues, 1 .. 32; the mover has one more */
 	uint32_t max_slabs;    /* that may exist at a time, 1 .. 2^18 */
 	uint32_t reserve_tables; /* cluster tables that are kept ready (each serves 2 MiB of device); 0: the default, 64 */
@@ -161,7 +164,8 @@ struct vswap_stats {
 	uint64_t nr_checksum_errors; /* pages whose bytes did not match, each counted once */
 	uint64_t nr_room_waits;	     /* times that a write had to wait for room, and looked again */
 	uint64_t nr_relocated;	     /* pages written to a new slot because the old one was on its way out */
-	uint64_t nr_same, nr_remote, nr_disk, nr_poisoned; /* entries by what backs them, now */
+	uint64_t nr_same, nr_remote, nr_disk, nr_poisoned, nr_folio; /* entries by what backs them, now */
+	uint64_t nr_hibernation; /* slots that are allocated for hibernation, of these */
 	uint64_t metadata_bytes; /* tables, reserve included, and slot maps */
 	uint64_t nr_tables, nr_tables_free;
 };

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "client/vswap/internal.h"
+#include "client/vswap/swapcache.h"
 #include "common/log/log.h"
 
 #define CHECK_MAX_SUSPECTS 4096u
@@ -57,6 +57,25 @@ static bool wrong(struct suspect *suspect, uint64_t evidence_0, uint64_t evidenc
 	return true;
 }
 
+/* Is an entry that is something held, and does a folio stand for it exactly if it says so? */
+static bool check_holders(struct check *check, struct suspect *suspect, const struct table_look *look)
+{
+	bool has_folio;
+
+	if (word_tag(look->word) == WORD_NONE)
+		return false;
+	has_folio = swapcache_find(check->vswap, suspect->at) != NULL;
+	if (has_folio != word_is_cached(look->word))
+		return wrong(suspect, look->word, has_folio, "entry %" PRIu64 " is%s cached, and %s folio stands for it",
+			     suspect->at, has_folio ? " not" : "", has_folio ? "a" : "no");
+	if (word_count(look->word) == 0 && !has_folio)
+		return wrong(suspect, look->word, 0, "entry %" PRIu64 " is held by nobody", suspect->at);
+	if (word_tag(look->word) == WORD_FOLIO && !has_folio)
+		return wrong(suspect, look->word, 0, "entry %" PRIu64 " has its bytes in a folio that is not there",
+			     suspect->at);
+	return false;
+}
+
 /* Does the slot that an entry names exist, is it allocated, and for this entry? No two entries can both pass. */
 static bool check_entry(struct check *check, struct suspect *suspect)
 {
@@ -65,6 +84,8 @@ static bool check_entry(struct check *check, struct suspect *suspect)
 	struct slab *slab;
 
 	table_look(&check->vswap->tables, suspect->at, &look);
+	if (check_holders(check, suspect, &look))
+		return true;
 	if (word_is_claimed(look.word))
 		return !check->live &&
 		       wrong(suspect, look.word, 0, "page %" PRIu64 " is claimed and nobody is at work", suspect->at);
@@ -100,8 +121,8 @@ static bool check_slot(struct check *check, struct suspect *suspect)
 	if (!slab || !(slab_live_bits(slab, slot / 64) >> slot % 64 & 1))
 		return false;
 	page = atomic_load(&slab->reverse[slot]);
-	if (page >= check->vswap->nr_pages)
-		return wrong(suspect, page, 0, "slot %u of slab %u is for page %" PRIu64 ", behind the device", slot, id,
+	if (page >= check->vswap->tables.nr_pages)
+		return wrong(suspect, page, 0, "slot %u of slab %u is for page %" PRIu64 ", behind the end", slot, id,
 			     page);
 	table_look(&check->vswap->tables, page, &look);
 	/* A claimed entry is being written: to this slot, or away from it. */
@@ -111,18 +132,47 @@ static bool check_slot(struct check *check, struct suspect *suspect)
 		     slot, id, page);
 }
 
+/* Does the map of clusters know a table whose entries can be allocated for what it is? */
+static bool check_cluster(struct check *check, struct suspect *suspect, struct table *table)
+{
+	struct cluster_map *map = &check->vswap->clusters;
+	uint32_t nr_words = 0, nr_entries, i;
+	enum cluster_place place;
+	bool in_use;
+
+	lock_acquire(&table->lock);
+	for (i = 0; i < TABLE_ENTRIES; i++)
+		nr_words += word_tag(atomic_load(&table->word[i])) != WORD_NONE;
+	nr_entries = table->nr_entries;
+	lock_acquire(&map->lock);
+	in_use = cluster_is_in_use(map, table->cluster);
+	place = (enum cluster_place)atomic_load(&table->place);
+	lock_release(&map->lock);
+	lock_release(&table->lock);
+	if (nr_words != nr_entries)
+		return wrong(suspect, nr_entries, nr_words, "cluster %u counts %u entries and has %u", table->cluster,
+			     nr_entries, nr_words);
+	if (in_use != (place != CLUSTER_UNUSED) || (place != CLUSTER_OWNED && place != cluster_place_for(nr_entries)))
+		return wrong(suspect, place, nr_entries, "cluster %u with %u entries is %s use, at place %d",
+			     table->cluster, nr_entries, in_use ? "in" : "out of", (int)place);
+	return false;
+}
+
 static bool check_table(struct check *check, struct suspect *suspect)
 {
 	struct table *table = table_lookup(&check->vswap->tables, suspect->at);
+	bool allocated = swap_range_is_valid(check->vswap, suspect->at, 1);
 	uint32_t i, nr_words = 0, live;
 
 	if (!table)
 		return false;
+	if (allocated && check_cluster(check, suspect, table))
+		return true;
 	for (i = 0; i < TABLE_ENTRIES; i++)
 		nr_words += word_tag(atomic_load(&table->word[i])) != WORD_NONE;
-	/* Writes under way pin the table, and are counted before they are seen: in use it may be more, never less. */
+	/* Who writes, and the map of clusters, pins the table and is counted before he is seen: more, then, but never less. */
 	live = atomic_load(&table->live);
-	if (check->live ? live >= nr_words : live == nr_words && nr_words != 0)
+	if (check->live || allocated ? live >= nr_words : live == nr_words && nr_words != 0)
 		return false;
 	return wrong(suspect, live, nr_words, "the table of page %" PRIu64 " counts %u live entries and has %u", suspect->at,
 		     live, nr_words);
@@ -191,7 +241,7 @@ static void walk_table(struct check *check, uint64_t first)
 
 	sys_rcu_read_lock();
 	table = table_lookup(&check->vswap->tables, first);
-	for (i = 0; table && i < TABLE_ENTRIES && first + i < check->vswap->nr_pages; i++) {
+	for (i = 0; table && i < TABLE_ENTRIES && first + i < check->vswap->tables.nr_pages; i++) {
 		enum word_tag tag = word_tag(atomic_load(&table->word[i]));
 
 		check->nr_tag[tag]++;
@@ -235,7 +285,7 @@ static void walk(struct check *check)
 	uint64_t page;
 	uint32_t id;
 
-	for (page = next_table(vswap, 0); page < vswap->nr_pages; page = next_table(vswap, page + TABLE_ENTRIES))
+	for (page = next_table(vswap, 0); page < vswap->tables.nr_pages; page = next_table(vswap, page + TABLE_ENTRIES))
 		walk_table(check, page);
 	for (id = 0; id < vswap->slabs.max_slabs; id++)
 		walk_slab(check, id);
@@ -243,9 +293,9 @@ static void walk(struct check *check)
 
 static void check_tags(struct check *check, const struct vswap_stats *stats)
 {
-	static const char *const name[WORD_NR_TAGS] = { "none", "same", "remote", "disk", "poisoned" };
+	static const char *const name[WORD_NR_TAGS] = { "none", "same", "remote", "disk", "poisoned", "in a folio" };
 	const uint64_t counted[WORD_NR_TAGS] = { 0, stats->nr_same, stats->nr_remote, stats->nr_disk,
-						 stats->nr_poisoned };
+						 stats->nr_poisoned, stats->nr_folio };
 	char text[VSWAP_CHECK_TEXT];
 	unsigned tag;
 
@@ -324,7 +374,8 @@ static void judge_suspects(struct check *check)
 static bool stood_still(const struct vswap_stats *a, const struct vswap_stats *b)
 {
 	return a->nr_writes == b->nr_writes && a->nr_discards == b->nr_discards && a->nr_same == b->nr_same &&
-	       a->nr_remote == b->nr_remote && a->nr_disk == b->nr_disk && a->nr_poisoned == b->nr_poisoned;
+	       a->nr_remote == b->nr_remote && a->nr_disk == b->nr_disk && a->nr_poisoned == b->nr_poisoned &&
+	       a->nr_folio == b->nr_folio;
 }
 
 uint64_t vswap_check(struct vswap *vswap)

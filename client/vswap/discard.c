@@ -7,39 +7,11 @@
 
 #define DISCARD_CLUSTERS_PER_TURN 64u
 
-/* Slots in a row that are to be retired together. */
-struct discard_run {
-	struct slab *slab;
-	uint32_t slot;
-	uint32_t nr;
-};
-
-static void discard_flush_run(struct vswap_queue *queue, struct discard_run *run)
-{
-	if (run->nr)
-		reap_retire_run(queue, run->slab, run->slot, run->nr);
-	run->nr = 0;
-}
-
-static void discard_add_slot(struct vswap_queue *queue, struct discard_run *run, uint64_t word)
-{
-	uint32_t slot = swp_slot_index(word_slot(word));
-
-	if (run->nr && run->slab->id == swp_slot_slab(word_slot(word)) && run->slot + run->nr == slot) {
-		run->nr++;
-		return;
-	}
-	discard_flush_run(queue, run);
-	run->slab = slab_by_id(&queue->vswap->slabs, swp_slot_slab(word_slot(word)));
-	run->slot = slot;
-	run->nr = 1;
-}
-
 /* Discards from page `next` to the end of its cluster. False when an entry on the way is claimed: it stands at `next`. */
 static bool discard_cluster(struct io_segment *segment, struct table *table, uint64_t end, int32_t *delta)
 {
 	struct vswap_queue *queue = segment->io->vs.queue;
-	struct discard_run run = { 0 };
+	struct reap_run run = { 0 };
 	int64_t nr_tag[WORD_NR_TAGS] = { 0 };
 	uint8_t bucket = epoch_enter(&queue->vswap->epoch, &queue->epoch);
 	bool done = true;
@@ -59,11 +31,11 @@ static bool discard_cluster(struct io_segment *segment, struct table *table, uin
 				continue;
 			nr_tag[word_tag(word)]++;
 			if (word_has_slot(word))
-				discard_add_slot(queue, &run, word);
+				reap_run_add(queue, &run, word);
 		}
 		segment->next++;
 	}
-	discard_flush_run(queue, &run);
+	reap_run_flush(queue, &run);
 	for (tag = 0; tag < WORD_NR_TAGS; tag++)
 		if (nr_tag[tag]) {
 			*delta -= (int32_t)nr_tag[tag];

@@ -5,6 +5,7 @@
 #define FARSWAP_CLIENT_VSWAP_INTERNAL_H
 
 #include "client/vswap/admin.h"
+#include "client/vswap/cluster.h"
 #include "client/vswap/epoch.h"
 #include "client/vswap/place.h"
 #include "client/vswap/slab.h"
@@ -24,6 +25,7 @@ struct vswap_counters {
 	_Atomic uint64_t nr_relocated;
 	_Atomic uint64_t nr_room_waits;
 	_Atomic uint64_t longest_read_ns; /* since the last drain began */
+	_Atomic int64_t nr_hibernation; /* slots allocated less slots freed, by this queue */
 	_Atomic int64_t nr_tag[WORD_NR_TAGS]; /* change in the number of entries of each kind, by this queue */
 };
 
@@ -32,6 +34,8 @@ struct vswap_queue {
 	struct sys_reactor *reactor;
 	unsigned index;
 	struct slot_cursor cursor;
+	struct cluster_cursor allocating[CLUSTER_NR_ORDERS];
+	struct store *stores; /* requests for folios, see store.c */
 	struct fsw_io_list completed; /* requests that ended inside vswap_submit */
 	struct sys_deferred complete;
 	/* "There is something to free": to the mover's reactor, at most one under way. */
@@ -52,11 +56,15 @@ struct vswap_queue {
 struct vswap {
 	struct table_map tables;
 	struct slab_map slabs;
+	struct cluster_map clusters;
+	struct count_map *counts;
 	struct epoch epoch;
-	uint64_t nr_pages;
+	uint64_t nr_pages; /* of the block device; entries that can be allocated come behind it, from a whole cluster on */
 	unsigned nr_queues; /* the mover's included */
 	struct vswap_queue *queue;
 	struct mem_region queue_region;
+	struct mem_region store_region;
+	void *zero_page; /* NULL without entries to allocate */
 	struct epoch_queue *epoch_queues[BACKEND_MAX_QUEUES];
 	struct reaper *reaper;
 	struct mover *mover;
@@ -103,6 +111,12 @@ void vswap_queue_ask_release(struct vswap_queue *queue);
 
 /* ---- request.c ---- */
 
+/*
+ * Starts a request on pages or entries that exist; io->done as for vswap_submit. `plain`: what is written gets slots, also
+ * where the word alone would do.
+ */
+void request_start(struct vswap_queue *queue, struct fsw_io *io, bool plain);
+
 /* Goes on with a segment: until it has a run under way, waits, or has done its share. */
 void request_segment_step(struct io_segment *segment);
 /* Begins to wait for the entry of page `next`. False: look again. */
@@ -125,6 +139,17 @@ bool discard_segment_step(struct io_segment *segment);
 /* Retires the slot of a word that was unpublished. The queue is inside an epoch. */
 void reap_retire(struct vswap_queue *queue, uint64_t old_word);
 void reap_retire_run(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint32_t nr_slots);
+
+/* Slots of words that are unpublished one after the other, of which those in a row are retired together. */
+struct reap_run {
+	struct slab *slab;
+	uint32_t slot;
+	uint32_t nr; /* 0 at the start */
+};
+
+/* As reap_retire, but perhaps only at the flush, before which the epoch is not left. */
+void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_word);
+void reap_run_flush(struct vswap_queue *queue, struct reap_run *run);
 void reap_quarantine(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint64_t fence);
 int reap_init(struct vswap *vswap) BASE_MUST_CHECK;
 void reap_done(struct vswap *vswap);
@@ -139,6 +164,12 @@ void room_init(struct vswap *vswap);
  * segment will be stepped again. False: there is none.
  */
 bool room_wait(struct io_segment *segment, enum room_kind kind) BASE_MUST_CHECK;
+
+/* ---- store.c ---- */
+
+/* Makes the requests of all queues. 0 or -ENOMEM. Control thread. */
+int store_init(struct vswap *vswap, uint32_t nr_per_queue) BASE_MUST_CHECK;
+void store_done(struct vswap *vswap);
 
 /* ---- poison.c ---- */
 

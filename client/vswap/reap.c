@@ -41,6 +41,27 @@ void reap_retire(struct vswap_queue *queue, uint64_t old_word)
 	reap_retire_run(queue, slab, swp_slot_index(word_slot(old_word)), 1);
 }
 
+void reap_run_flush(struct vswap_queue *queue, struct reap_run *run)
+{
+	if (run->nr)
+		reap_retire_run(queue, run->slab, run->slot, run->nr);
+	run->nr = 0;
+}
+
+void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_word)
+{
+	uint32_t slot = swp_slot_index(word_slot(old_word));
+
+	if (run->nr && run->slab->id == swp_slot_slab(word_slot(old_word)) && run->slot + run->nr == slot) {
+		run->nr++;
+		return;
+	}
+	reap_run_flush(queue, run);
+	run->slab = slab_by_id(&queue->vswap->slabs, swp_slot_slab(word_slot(old_word)));
+	run->slot = slot;
+	run->nr = 1;
+}
+
 void reap_quarantine(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint64_t fence)
 {
 	slot_quarantine(slab, slot, fence);

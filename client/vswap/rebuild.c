@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "client/vswap/internal.h"
 #include "client/vswap/mover.h"
+#include "client/vswap/swapcache.h"
 #include "common/log/log.h"
 
 struct rebuild {
@@ -62,6 +62,16 @@ static bool rebuild_take_slot(struct vswap *vswap, uint64_t page, uint64_t word)
 	return true;
 }
 
+/* A folio that is not there any more holds nothing. False when nobody holds the entry then. */
+static bool rebuild_holders(const struct vswap *vswap, uint64_t entry, uint64_t *word)
+{
+	if (word_is_cached(*word) && !swapcache_find(vswap, entry))
+		*word &= ~WORD_CACHED;
+	if (word_tag(*word) == WORD_FOLIO && !word_is_cached(*word) && word_count(*word) != 0)
+		*word = word_next(*word, WORD_POISON, 0);
+	return word_is_cached(*word) || word_count(*word) != 0;
+}
+
 /* The number of words of the table that are something. */
 static uint32_t rebuild_table(struct rebuild *rebuild, struct table *table, uint64_t first)
 {
@@ -74,6 +84,10 @@ static uint32_t rebuild_table(struct rebuild *rebuild, struct table *table, uint
 			continue;
 		if (word_is_claimed(word))
 			word = word_release(word);
+		if (!rebuild_holders(rebuild->vswap, first + i, &word)) {
+			atomic_store_explicit(&table->word[i], word_next(word, WORD_NONE, 0), memory_order_relaxed);
+			continue;
+		}
 		if (word_has_slot(word) && !rebuild_take_slot(rebuild->vswap, first + i, word)) {
 			log_error("rebuild: page %llu has lost its slot; it reads as an error from now on",
 				  (unsigned long long)(first + i));
@@ -98,7 +112,13 @@ static void rebuild_tables(struct rebuild *rebuild)
 		uint32_t nr = rebuild_table(rebuild, table, page);
 
 		atomic_store(&table->live, nr + 1); /* pinned, so that an empty one is freed as always */
-		table_unpin(table, 0);
+		if (swap_range_is_valid(rebuild->vswap, page, 1) && nr) {
+			table->nr_entries = (uint16_t)nr;
+			cluster_map_adopt(&rebuild->vswap->clusters, table); /* the pin is the map's */
+		} else {
+			table_folios_drop(table);
+			table_unpin(table, 0);
+		}
 	}
 }
 
@@ -120,6 +140,7 @@ static void rebuild_queues(struct rebuild *rebuild)
 		struct vswap_queue *queue = &rebuild->vswap->queue[i];
 
 		queue->cursor.slab = NULL; /* nobody owns a cluster any more */
+		memset(queue->allocating, 0, sizeof(queue->allocating));
 		for (tag = 0; tag < WORD_NR_TAGS; tag++)
 			atomic_store(&queue->counters.nr_tag[tag], i == 0 ? rebuild->nr_tag[tag] : 0);
 	}
@@ -138,6 +159,7 @@ int vswap_rebuild(struct vswap *vswap, uint64_t *ret_poisoned)
 	if (rebuild_is_possible(vswap, list)) {
 		for (i = 0; i < list->nr; i++)
 			rebuild_forget_slab(list->slab[i]);
+		cluster_map_forget(&vswap->clusters);
 		rebuild_tables(&rebuild);
 		for (i = 0; i < list->nr; i++)
 			rebuild_count_slab(list->slab[i]);

@@ -185,17 +185,14 @@ static int request_check(const struct vswap *vswap, const struct fsw_io *io)
 	return 0;
 }
 
-void vswap_submit(struct vswap_queue *queue, struct fsw_io *io)
+void request_start(struct vswap_queue *queue, struct fsw_io *io, bool plain)
 {
 	unsigned i;
 
 	io->vs.queue = queue;
-	io->vs.status = request_check(queue->vswap, io);
-	io->vs.begun = io->vs.status == 0;
-	if (!io->vs.begun) {
-		request_complete_later(io);
-		return;
-	}
+	io->vs.status = 0;
+	io->vs.begun = true;
+	io->vs.plain = plain;
 	io->vs.started_ns = sys_reactor_now_ns(queue->reactor); /* as old as the turn, and free */
 	io->vs.cursor = io->op == IO_FLUSH ? io->nr_pages : 0;
 	io->vs.nr_busy = 0;
@@ -208,4 +205,18 @@ void vswap_submit(struct vswap_queue *queue, struct fsw_io *io)
 	request_advance(io);
 	if (io->vs.nr_busy == 0)
 		request_complete_later(io);
+}
+
+void vswap_submit(struct vswap_queue *queue, struct fsw_io *io)
+{
+	int err = request_check(queue->vswap, io);
+
+	if (err == 0) {
+		request_start(queue, io, false);
+		return;
+	}
+	io->vs.queue = queue;
+	io->vs.status = err;
+	io->vs.begun = false;
+	request_complete_later(io);
 }

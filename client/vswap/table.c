@@ -172,10 +172,41 @@ static struct table *table_new(struct table_map *map, uint64_t cluster)
 	}
 	atomic_store_explicit(&table->live, 1, memory_order_relaxed); /* the pin of who asks */
 	atomic_store_explicit(&table->nr_waiters, 0, memory_order_relaxed);
-	lock_mutex_init(&table->waiters_lock);
+	lock_mutex_init(&table->lock);
 	TAILQ_INIT(&table->waiters);
+	atomic_store_explicit(&table->folios, NULL, memory_order_relaxed);
+	table->nr_folios = 0;
+	table->nr_entries = 0;
+	atomic_store_explicit(&table->place, 0, memory_order_relaxed);
 	table->cluster = (uint32_t)cluster;
 	return table;
+}
+
+struct table_folios *table_folios_get(struct table *table)
+{
+	struct table_folios *folios = atomic_load_explicit(&table->folios, memory_order_relaxed);
+	struct table *memory;
+
+	if (BASE_LIKELY(folios))
+		return folios;
+	memory = table_take(table->map);
+	if (!memory)
+		return NULL;
+	atomic_fetch_add_explicit(&table->map->nr_tables, 1, memory_order_relaxed);
+	folios = (struct table_folios *)memory;
+	memset(folios, 0, sizeof(*folios));
+	atomic_store_explicit(&table->folios, folios, memory_order_release);
+	return folios;
+}
+
+void table_folios_drop(struct table *table)
+{
+	struct table_folios *folios = atomic_load_explicit(&table->folios, memory_order_relaxed);
+
+	if (!folios)
+		return;
+	atomic_store_explicit(&table->folios, NULL, memory_order_relaxed);
+	table_return(table->map, (struct table *)folios);
 }
 
 static bool table_try_pin(struct table *table)
@@ -260,7 +291,7 @@ bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter)
 {
 	bool waits;
 
-	lock_acquire(&table->waiters_lock);
+	lock_acquire(&table->lock);
 	waiter->page = page;
 	TAILQ_INSERT_TAIL(&table->waiters, waiter, link);
 	atomic_fetch_add(&table->nr_waiters, 1);
@@ -269,7 +300,7 @@ bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter)
 		TAILQ_REMOVE(&table->waiters, waiter, link);
 		atomic_fetch_sub(&table->nr_waiters, 1);
 	}
-	lock_release(&table->waiters_lock);
+	lock_release(&table->lock);
 	return waits;
 }
 
@@ -277,7 +308,7 @@ static void table_wake(struct table *table, uint64_t page)
 {
 	struct io_waiter *waiter, *next;
 
-	lock_acquire(&table->waiters_lock);
+	lock_acquire(&table->lock);
 	for (waiter = TAILQ_FIRST(&table->waiters); waiter; waiter = next) {
 		next = TAILQ_NEXT(waiter, link);
 		if (waiter->page != page)
@@ -286,7 +317,7 @@ static void table_wake(struct table *table, uint64_t page)
 		atomic_fetch_sub(&table->nr_waiters, 1);
 		sys_reactor_send(waiter->reactor, &waiter->wake);
 	}
-	lock_release(&table->waiters_lock);
+	lock_release(&table->lock);
 }
 
 bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)

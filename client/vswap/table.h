@@ -29,6 +29,13 @@
 
 TAILQ_HEAD(io_waiter_list, io_waiter);
 
+struct folio;
+
+/* The swap cache of one cluster: the folio that stands for each entry, or NULL. It is there while there is one. */
+struct table_folios {
+	_Atomic(struct folio *) folio[TABLE_ENTRIES];
+};
+
 struct table {
 	_Atomic uint64_t word[TABLE_ENTRIES];
 	_Atomic uint32_t checksum[TABLE_ENTRIES]; /* CRC32C of what the page held; meaningful with a slot */
@@ -36,8 +43,16 @@ struct table {
 	_Atomic uint32_t live;
 	_Atomic uint32_t nr_waiters;
 	uint32_t cluster;
-	struct lock_mutex waiters_lock; /* taken only where two operations meet on one entry */
+	/* The cluster's lock. For a block device, it is taken only where two operations meet on one entry. */
+	struct lock_mutex lock;
 	struct io_waiter_list waiters;
+	/* Of entries that are allocated: see cluster.h and swapcache.h. */
+	_Atomic(struct table_folios *) folios;
+	uint16_t nr_folios;  /* entries in the cache */
+	uint16_t nr_entries; /* words that are not NONE */
+	uint8_t order;	     /* of the allocations that it was last opened for */
+	_Atomic uint8_t place; /* enum cluster_place; changes under the lock of the map of clusters */
+	TAILQ_ENTRY(table) link;
 	struct sys_rcu_head rcu;
 	struct cds_lfs_node free_link;
 	struct table_map *map; /* set when the memory came, and never again */
@@ -51,6 +66,7 @@ struct table_node {
 };
 
 static_assert(sizeof(struct table_node) <= offsetof(struct table, live), "both come from one reserve, and the map stays");
+static_assert(sizeof(struct table_folios) <= offsetof(struct table, live), "and so do these");
 
 struct table_region {
 	struct mem_region region;
@@ -107,6 +123,14 @@ uint64_t table_skip_empty(const struct table_map *map, uint64_t page);
  * that the reserve is empty (-ENOMEM to the caller), else that there is no table. Read-side section; the pin outlives it.
  */
 struct table *table_pin(struct table_map *map, uint64_t page, bool allocate);
+
+/*
+ * The array of the cluster's folios, made of a table of the reserve if there is none. NULL: the reserve is empty. Under the
+ * cluster's lock, in a read-side section.
+ */
+struct table_folios *table_folios_get(struct table *table);
+/* Gives it back, after a grace period. No folio is in it. Under the cluster's lock. */
+void table_folios_drop(struct table *table);
 
 /*
  * Books a change in the number of words that are not NONE, of a table that the caller pins and goes on pinning. A word that

@@ -9,8 +9,11 @@
 #include "client/vswap/drain.h"
 #include "client/vswap/internal.h"
 #include "client/vswap/mover.h"
+#include "client/vswap/swapcache.h"
 
 #define VSWAP_DEFAULT_RESERVE 64u
+#define VSWAP_DEFAULT_FOLIO_IOS 64u
+#define VSWAP_MAX_FOLIO_IOS 4096u
 
 uint64_t vswap_nr_pages(const struct vswap *vswap)
 {
@@ -54,6 +57,50 @@ static void vswap_queue_init(struct vswap *vswap, unsigned index, uint64_t seed)
 	vswap->epoch_queues[index] = &queue->epoch;
 }
 
+/* The entries that can be allocated: whole clusters behind the device, but never entry 0, which is none. */
+static int vswap_create_entries(struct vswap *vswap, const struct vswap_options *options)
+{
+	uint64_t first = base_max_u64((options->nr_pages + TABLE_ENTRIES - 1) >> TABLE_SHIFT, 1);
+	uint64_t nr = (options->nr_entries + TABLE_ENTRIES - 1) >> TABLE_SHIFT;
+	uint64_t nr_all = nr ? (first + nr) << TABLE_SHIFT : options->nr_pages;
+	int err;
+
+	if (nr_all > VSWAP_MAX_PAGES)
+		return -EINVAL;
+	err = table_map_init(&vswap->tables, nr_all,
+			     options->reserve_tables ? options->reserve_tables : VSWAP_DEFAULT_RESERVE);
+	if (err < 0)
+		return err;
+	err = cluster_map_init(&vswap->clusters, &vswap->tables, first, nr);
+	if (err < 0)
+		goto fail_tables;
+	err = count_map_create(&vswap->counts);
+	if (err < 0)
+		goto fail_clusters;
+	if (nr == 0)
+		return 0;
+	err = store_init(vswap, options->nr_folio_ios ? options->nr_folio_ios : VSWAP_DEFAULT_FOLIO_IOS);
+	if (err < 0)
+		goto fail_counts;
+	return 0;
+
+fail_counts:
+	count_map_free(vswap->counts);
+fail_clusters:
+	cluster_map_done(&vswap->clusters);
+fail_tables:
+	table_map_done(&vswap->tables);
+	return err;
+}
+
+static void vswap_free_entries(struct vswap *vswap)
+{
+	store_done(vswap);
+	count_map_free(vswap->counts);
+	cluster_map_done(&vswap->clusters);
+	table_map_done(&vswap->tables);
+}
+
 int vswap_create(const struct vswap_options *options, struct vswap **ret_vswap)
 {
 	uint64_t seed = options->seed;
@@ -61,8 +108,10 @@ int vswap_create(const struct vswap_options *options, struct vswap **ret_vswap)
 	unsigned i;
 	int err;
 
-	if (options->nr_pages == 0 || options->nr_pages > VSWAP_MAX_PAGES || options->nr_queues == 0 ||
-	    options->nr_queues >= BACKEND_MAX_QUEUES || options->max_slabs == 0 || options->max_slabs > WORD_MAX_SLABS)
+	if ((options->nr_pages == 0 && options->nr_entries == 0) || options->nr_pages > VSWAP_MAX_PAGES ||
+	    options->nr_entries > VSWAP_MAX_PAGES || options->nr_folio_ios > VSWAP_MAX_FOLIO_IOS ||
+	    options->nr_queues == 0 || options->nr_queues >= BACKEND_MAX_QUEUES || options->max_slabs == 0 ||
+	    options->max_slabs > WORD_MAX_SLABS)
 		return -EINVAL;
 	if (seed == 0 && getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		return -errno;
@@ -78,13 +127,12 @@ int vswap_create(const struct vswap_options *options, struct vswap **ret_vswap)
 	vswap->queue = vswap->queue_region.base;
 	for (i = 0; i < vswap->nr_queues; i++)
 		vswap_queue_init(vswap, i, seed);
-	err = table_map_init(&vswap->tables, options->nr_pages,
-			     options->reserve_tables ? options->reserve_tables : VSWAP_DEFAULT_RESERVE);
+	err = vswap_create_entries(vswap, options);
 	if (err < 0)
 		goto fail_queues;
 	err = slab_map_init(&vswap->slabs, options->max_slabs);
 	if (err < 0)
-		goto fail_tables;
+		goto fail_entries;
 	room_init(vswap);
 	err = reap_init(vswap);
 	if (err < 0)
@@ -99,8 +147,8 @@ fail_reaper:
 	reap_done(vswap);
 fail_slabs:
 	slab_map_done(&vswap->slabs);
-fail_tables:
-	table_map_done(&vswap->tables);
+fail_entries:
+	vswap_free_entries(vswap);
 fail_queues:
 	mem_region_close(&vswap->queue_region);
 fail_vswap:
@@ -125,7 +173,7 @@ void vswap_free(struct vswap *vswap) LOCK_NO_ANALYSIS
 		free(place);
 	}
 	slab_map_done(&vswap->slabs);
-	table_map_done(&vswap->tables);
+	vswap_free_entries(vswap);
 	mem_region_close(&vswap->queue_region);
 	lock_mutex_done(&vswap->lock);
 	free(vswap);

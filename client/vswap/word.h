@@ -18,6 +18,7 @@
 
 #include <assert.h>
 
+#include "client/vswap/swap.h"
 #include "common/base/base.h"
 
 enum word_tag {
@@ -26,6 +27,7 @@ enum word_tag {
 	WORD_REMOTE,
 	WORD_DISK,
 	WORD_POISON, /* lost: reads fail until it is written or discarded */
+	WORD_FOLIO,  /* its bytes are in the folio that stands for it, and nowhere else */
 	WORD_NR_TAGS,
 };
 
@@ -57,15 +59,19 @@ static_assert(WORD_NR_TAGS <= 1 << WORD_TAG_BITS, "every tag fits");
 #define WORD_MAX_SLABS (1u << WORD_SLAB_BITS)
 #define WORD_MAX_SLOTS (1u << WORD_SLOT_BITS)
 
-typedef struct {
-	uint64_t val;
-} swp_slot_t;
-
 /* ---- make ---- */
 
 static inline swp_slot_t swp_slot(uint32_t slab, uint32_t slot)
 {
 	return (swp_slot_t){ (uint64_t)slab << WORD_SLOT_BITS | slot };
+}
+
+/* The tag and the next generation, and nothing else. */
+static inline uint64_t word_with_tag(uint64_t old, enum word_tag tag)
+{
+	uint64_t generation = ((old >> WORD_GENERATION_SHIFT) + 1) & WORD_GENERATION_MASK;
+
+	return (uint64_t)tag << WORD_TAG_SHIFT | generation << WORD_GENERATION_SHIFT;
 }
 
 /*
@@ -74,16 +80,22 @@ static inline swp_slot_t swp_slot(uint32_t slab, uint32_t slot)
  */
 static inline uint64_t word_next(uint64_t old, enum word_tag tag, uint64_t payload)
 {
-	uint64_t generation = ((old >> WORD_GENERATION_SHIFT) + 1) & WORD_GENERATION_MASK;
 	uint64_t holders = old >> WORD_TAG_SHIFT == WORD_NONE ? WORD_COUNT_ONE : old & WORD_HOLDERS;
 
-	return (uint64_t)tag << WORD_TAG_SHIFT | generation << WORD_GENERATION_SHIFT |
-	       (tag == WORD_NONE ? 0 : holders) | payload;
+	return word_with_tag(old, tag) | (tag == WORD_NONE ? 0 : holders) | payload;
 }
 
-/* `word` with the holders that `from` has. */
+/* The successor of a word that is NONE when a folio is allocated swap: in the cache, held by nobody yet. */
+static inline uint64_t word_allocated(uint64_t none)
+{
+	return word_with_tag(none, WORD_FOLIO) | WORD_CACHED;
+}
+
+/* `word` with the holders that `from` has; a word that was NONE has none to hand on. */
 static inline uint64_t word_with_holders(uint64_t word, uint64_t from)
 {
+	if (from >> WORD_TAG_SHIFT == WORD_NONE)
+		return word;
 	return (word & ~WORD_HOLDERS) | (from & WORD_HOLDERS);
 }
 

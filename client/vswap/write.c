@@ -115,7 +115,7 @@ static int write_claim_run(struct io_segment *segment, struct table *table)
 			err = -EBUSY;
 			break;
 		}
-		if (page_is_same(bytes, &value) && value <= WORD_PAYLOAD_MAX) {
+		if (!io->vs.plain && page_is_same(bytes, &value) && value <= WORD_PAYLOAD_MAX) {
 			if (segment->nr_run)
 				break;
 			if (write_same(segment, table, word, value))

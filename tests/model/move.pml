@@ -116,7 +116,7 @@ bool reap_asked;
 #define WRITER 3
 #define NR_WAITERS (3 + NR_WRITERS)
 
-bool waiters_lock;
+bool lock;
 byte nr_waiters;
 byte queued[NR_WAITERS]; /* entry + 1 */
 
@@ -265,23 +265,23 @@ inline at_done(at_slot)
 	fi
 }
 
-/* Queues on an entry that was seen claimed, and waits for its owner. waiters_lock keeps it from being seen in between. */
+/* Queues on an entry that was seen claimed, and waits for its owner. lock keeps it from being seen in between. */
 inline table_wait(me, e)
 {
 #ifdef BUG_LOOK_BEFORE_QUEUEING
 	if
 	:: word_is_claimed(word[e]) ->
-	   atomic { !waiters_lock -> queued[me] = e + 1; nr_waiters++ }
+	   atomic { !lock -> queued[me] = e + 1; nr_waiters++ }
 	:: else
 	fi;
 #else
-	atomic { !waiters_lock -> waiters_lock = true; queued[me] = e + 1; nr_waiters++ }
+	atomic { !lock -> lock = true; queued[me] = e + 1; nr_waiters++ }
 	d_step {
 		if
 		:: !word_is_claimed(word[e]) -> queued[me] = 0; nr_waiters--
 		:: else
 		fi;
-		waiters_lock = false
+		lock = false
 	}
 #endif
 	queued[me] == 0
@@ -290,7 +290,7 @@ inline table_wait(me, e)
 inline table_wake(e)
 {
 	d_step {
-		!waiters_lock;
+		!lock;
 		do
 		:: waiter == NR_WAITERS -> break
 		:: waiter < NR_WAITERS && queued[waiter] == e + 1 -> queued[waiter] = 0; nr_waiters--; waiter++

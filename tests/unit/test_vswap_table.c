@@ -268,7 +268,7 @@ static void test_swing_asks_for_the_backing_alone(void **state)
 	set_word(table, 7, WORD_REMOTE);
 	seen = atomic_load(table_word(table, 7));
 	fresh = word_next(seen, WORD_DISK, 5);
-	atomic_store(table_word(table, 7), word_with_holders(seen, WORD_CACHED | 3 * WORD_COUNT_ONE));
+	atomic_store(table_word(table, 7), (seen & ~WORD_HOLDERS) | WORD_CACHED | 3 * WORD_COUNT_ONE);
 	assert_true(table_swing(table, 7, seen, fresh));
 	moved = atomic_load(table_word(table, 7));
 	assert_true(word_is_same_backing(moved, fresh));

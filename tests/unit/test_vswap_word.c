@@ -106,7 +106,7 @@ static void test_next_ignores_who_had_it_claimed(void **state)
 /* Who holds an entry is not asked when its backing changes, and goes on holding it. */
 static void test_holders_survive_a_change_of_backing(void **state)
 {
-	uint64_t word = word_next(0, WORD_SAME, 1), held = word_with_holders(word, WORD_CACHED | 7 * WORD_COUNT_ONE), moved;
+	uint64_t word = word_next(0, WORD_SAME, 1), held = (word & ~WORD_HOLDERS) | WORD_CACHED | 7 * WORD_COUNT_ONE, moved;
 
 	(void)state;
 	assert_true(word_is_same_backing(word, held));
@@ -120,6 +120,8 @@ static void test_holders_survive_a_change_of_backing(void **state)
 	assert_false(word_is_same_backing(held, held | WORD_CLAIMED));
 	assert_int_equal(word_next(held, WORD_NONE, 0) & WORD_HOLDERS, 0);
 	assert_true(word_is_cached(word_release(held | WORD_CLAIMED)));
+	assert_int_equal(word_with_holders(word, held), held);
+	assert_int_equal(word_with_holders(word, WORD_CLAIMED), word); /* the first write of a page is its first holder */
 }
 
 int main(void)

@@ -209,18 +209,16 @@ static inline void fixture_add_slab(struct fixture *f, unsigned b, uint32_t nr_s
 	assert_int_equal(vswap_slab_add(f->vswap, hand_slab_new(f->hand[b], nr_slots)), 0);
 }
 
-static inline struct fixture *fixture_create(uint64_t nr_pages, uint32_t reserve_tables)
+static inline struct fixture *fixture_create_with(const struct vswap_options *options)
 {
 	static const enum backend_kind kind[FIXTURE_BACKENDS] = { BACKEND_REMOTE, BACKEND_DISK };
-	struct vswap_options options = { .nr_pages = nr_pages, .nr_queues = FIXTURE_QUEUES, .max_slabs = 64,
-					 .reserve_tables = reserve_tables, .seed = 1 };
 	struct fixture *f = calloc(1, sizeof(*f));
 	unsigned i, b;
 
 	assert_non_null(f);
 	f->clock.now_ns = fixture_now;
 	f->now_ns = 1000000;
-	assert_int_equal(vswap_create(&options, &f->vswap), 0);
+	assert_int_equal(vswap_create(options, &f->vswap), 0);
 	for (i = 0; i < FIXTURE_REACTORS; i++) {
 		struct sys_reactor_options reactor = { .name = "test", .clock = &f->clock, .manual = true, .cpu = -1 };
 
@@ -247,6 +245,14 @@ static inline struct fixture *fixture_create(uint64_t nr_pages, uint32_t reserve
 		assert_int_equal(vswap_backend_add(f->vswap, &hand->backend), 0);
 	}
 	return f;
+}
+
+static inline struct fixture *fixture_create(uint64_t nr_pages, uint32_t reserve_tables)
+{
+	struct vswap_options options = { .nr_pages = nr_pages, .nr_queues = FIXTURE_QUEUES, .max_slabs = 64,
+					 .reserve_tables = reserve_tables, .seed = 1 };
+
+	return fixture_create_with(&options);
 }
 
 /* The books must be right at the end of every test. */
