@@ -298,6 +298,20 @@ static uint32_t cluster_scan(const struct table *table, uint32_t from, unsigned 
 	return TABLE_ENTRIES;
 }
 
+/* The scan has come to the end, but much of what is behind the cursor has become free meanwhile: begins anew. */
+static bool cluster_cursor_rewind(struct cluster_cursor *cursor)
+{
+	enum cluster_place place;
+
+	if (cursor->next == 0)
+		return false;
+	lock_acquire(&cursor->table->lock);
+	place = cluster_place_for(cursor->table->nr_entries);
+	lock_release(&cursor->table->lock);
+	cursor->next = 0;
+	return place == CLUSTER_UNUSED || place == CLUSTER_ROOMY;
+}
+
 int cluster_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigned order, struct table **ret_table,
 		 uint32_t *ret_offset)
 {
@@ -310,6 +324,8 @@ int cluster_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigne
 	for (nr_tries = 0; nr_tries <= CLUSTER_MAX_TRIES; nr_tries++) {
 		if (cursor->table) {
 			offset = cluster_scan(cursor->table, cursor->next, order);
+			if (offset == TABLE_ENTRIES && cluster_cursor_rewind(cursor))
+				offset = cluster_scan(cursor->table, 0, order);
 			if (offset < TABLE_ENTRIES) {
 				cursor->next = offset + (1u << order);
 				*ret_table = cursor->table;

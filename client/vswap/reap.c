@@ -43,8 +43,11 @@ void reap_retire(struct vswap_queue *queue, uint64_t old_word)
 
 void reap_run_flush(struct vswap_queue *queue, struct reap_run *run)
 {
-	if (run->nr)
+	if (run->nr) {
+		/* The words were not all unpublished by an operation that orders them before the epoch. */
+		atomic_thread_fence(memory_order_seq_cst);
 		reap_retire_run(queue, run->slab, run->slot, run->nr);
+	}
 	run->nr = 0;
 }
 

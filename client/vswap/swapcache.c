@@ -31,63 +31,69 @@ static bool folio_is_in_cache(const struct folio *folio)
 
 /* ---- freeing ---- */
 
-void swap_freeing_begin(struct swap_freeing *freeing, struct vswap_queue *queue, struct table *table)
+void swap_freeing_begin(struct swap_freeing *freeing, struct vswap_queue *queue, struct table *table) LOCK_NO_ANALYSIS
 {
 	*freeing = (struct swap_freeing){ .queue = queue, .table = table };
-	freeing->epoch = epoch_enter(&queue->vswap->epoch, &queue->epoch);
 	lock_acquire(&table->lock);
 }
 
-void swap_freeing_add(struct swap_freeing *freeing, uint64_t word)
+void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint64_t word)
 {
+	struct vswap_queue *queue = freeing->queue;
+
+	assert(!word_is_claimed(word));
+	if (word_has_slot(word) && !freeing->in_epoch) {
+		freeing->epoch = epoch_enter(&queue->vswap->epoch, &queue->epoch);
+		freeing->in_epoch = true;
+	}
+	/* Not sequentially consistent: reap_run_flush has the barrier before it reads the epoch. */
+	atomic_store_explicit(table_word(freeing->table, entry), word_next(word, WORD_NONE, 0), memory_order_release);
 	freeing->nr++;
 	freeing->nr_tag[word_tag(word)]++;
 	if (word_has_slot(word))
-		reap_run_add(freeing->queue, &freeing->run, word);
+		reap_run_add(queue, &freeing->run, word);
+}
+
+/* The books of what was freed. Under the lock. True when the map gives the cluster up. */
+static bool swap_freeing_account(struct swap_freeing *freeing)
+{
+	struct vswap_queue *queue = freeing->queue;
+	struct table *table = freeing->table;
+	unsigned tag;
+
+	table->nr_entries -= (uint16_t)freeing->nr;
+	for (tag = 0; tag < WORD_NR_TAGS; tag++)
+		if (freeing->nr_tag[tag])
+			vswap_add_tag(queue, (enum word_tag)tag, -(int64_t)freeing->nr_tag[tag]);
+	vswap_add_tag(queue, WORD_NONE, freeing->nr);
+	return cluster_entries_freed(&queue->vswap->clusters, table);
 }
 
 void swap_freeing_end(struct swap_freeing *freeing) LOCK_NO_ANALYSIS
 {
 	struct vswap_queue *queue = freeing->queue;
 	struct table *table = freeing->table;
-	bool given_up = false;
-	unsigned tag;
+	bool given_up;
 
-	reap_run_flush(queue, &freeing->run);
-	if (freeing->nr) {
-		table->nr_entries -= (uint16_t)freeing->nr;
-		given_up = cluster_entries_freed(&queue->vswap->clusters, table);
-		if (table->nr_folios == 0 && atomic_load_explicit(&table->place, memory_order_relaxed) != CLUSTER_OWNED)
-			table_folios_drop(table);
-		for (tag = 0; tag < WORD_NR_TAGS; tag++)
-			if (freeing->nr_tag[tag])
-				vswap_add_tag(queue, (enum word_tag)tag, -(int64_t)freeing->nr_tag[tag]);
-		vswap_add_tag(queue, WORD_NONE, freeing->nr);
+	if (freeing->in_epoch) {
+		reap_run_flush(queue, &freeing->run);
+		epoch_exit(&queue->epoch, freeing->epoch);
 	}
+	given_up = freeing->nr && swap_freeing_account(freeing);
+	if (table->nr_folios == 0 && atomic_load_explicit(&table->place, memory_order_relaxed) != CLUSTER_OWNED)
+		table_folios_drop(table);
 	lock_release(&table->lock);
-	epoch_exit(&queue->epoch, freeing->epoch);
+	/* What was freed has kept the table until now; and so has the map. */
+	if (freeing->nr)
+		table_unpin(table, 1 - (int32_t)freeing->nr);
 	if (given_up)
 		table_unpin(table, 0);
-	table_unpin(table, -(int32_t)freeing->nr);
-}
-
-/* Makes an entry that nobody holds, and that is not in the cache any more, NONE. Under the lock. */
-static void swap_entry_free(struct swap_freeing *freeing, uint64_t entry)
-{
-	_Atomic uint64_t *place = table_word(freeing->table, entry);
-	uint64_t word = atomic_load_explicit(place, memory_order_relaxed);
-
-	/* A move may change the backing until the last moment. Sequentially consistent: before the epoch is read. */
-	while (!atomic_compare_exchange_weak(place, &word, word_next(word, WORD_NONE, 0)))
-		;
-	assert(!word_is_claimed(word));
-	swap_freeing_add(freeing, word);
 }
 
 /* ---- allocation ---- */
 
 /* The folio stands for entries that are live from now on. Under the lock. */
-static void swapcache_set(struct table *table, struct table_folios *folios, uint64_t entry, struct folio *folio)
+static void swapcache_set(struct table *table, struct table_folios *folios, uint64_t entry, struct folio *folio, uint32_t flags)
 {
 	uint32_t nr = folio_nr_pages(folio), i;
 
@@ -96,7 +102,7 @@ static void swapcache_set(struct table *table, struct table_folios *folios, uint
 	table->nr_folios += (uint16_t)nr;
 	folio->swap.val = entry;
 	folio_get(folio);
-	folio_set_flags(folio, FOLIO_SWAPCACHE);
+	folio_set_flags(folio, FOLIO_SWAPCACHE | flags);
 }
 
 /* Entries that cluster_find has found become what `fresh` makes of their words. Under the lock. */
@@ -133,8 +139,7 @@ int folio_alloc_swap(struct vswap_queue *queue, struct folio *folio, unsigned or
 	if (folios) {
 		ret_entry->val = ((uint64_t)table->cluster << TABLE_SHIFT) + offset;
 		swap_entries_set(queue, table, offset, folio_nr_pages(folio), word_allocated);
-		folio_set_flags(folio, FOLIO_DIRTY | FOLIO_UPTODATE);
-		swapcache_set(table, folios, ret_entry->val, folio);
+		swapcache_set(table, folios, ret_entry->val, folio, FOLIO_DIRTY | FOLIO_UPTODATE);
 	} else {
 		queue->allocating[order].next = offset; /* it is still free */
 		err = -ENOMEM;
@@ -193,7 +198,7 @@ int swapcache_prepare(struct vswap_queue *queue, swp_entry_t entry, uint32_t nr,
 		for (i = 0; i < nr; i++)
 			atomic_fetch_or(table_word(table, entry.val + i), WORD_CACHED);
 		folio_clear_flags(folio, FOLIO_UPTODATE | FOLIO_DIRTY);
-		swapcache_set(table, folios, entry.val, folio);
+		swapcache_set(table, folios, entry.val, folio, 0);
 	} else if (err == 0) {
 		err = -ENOMEM;
 	}
@@ -218,7 +223,7 @@ static bool swapcache_is_unheld(const struct folio *folio, struct table *table)
 	return true;
 }
 
-/* Out of the cache; entries without a holder become free. The caller pins the table, which this gives back. */
+/* Out of the cache; entries without a holder become free. */
 static void swapcache_remove(struct vswap_queue *queue, struct folio *folio, struct table *table) LOCK_NO_ANALYSIS
 {
 	struct table_folios *folios;
@@ -233,14 +238,13 @@ static void swapcache_remove(struct vswap_queue *queue, struct folio *folio, str
 
 		assert(atomic_load_explicit(&folios->folio[entry % TABLE_ENTRIES], memory_order_relaxed) == folio);
 		atomic_store_explicit(&folios->folio[entry % TABLE_ENTRIES], NULL, memory_order_release);
-		word = atomic_fetch_and(table_word(table, entry), ~WORD_CACHED);
+		word = atomic_load_explicit(table_word(table, entry), memory_order_relaxed);
 		assert(word_is_cached(word));
-		if (word_count(word) == 0)
-			swap_entry_free(&freeing, entry);
+		if (word_count(word) == 0) /* only who has the folio locked could raise it */
+			swap_freeing_add(&freeing, entry, word);
+		else
+			atomic_fetch_and(table_word(table, entry), ~WORD_CACHED);
 	}
-	if (table->nr_folios == 0 && freeing.nr == 0 &&
-	    atomic_load_explicit(&table->place, memory_order_relaxed) != CLUSTER_OWNED)
-		table_folios_drop(table);
 	folio_clear_flags(folio, FOLIO_SWAPCACHE | FOLIO_UNHELD);
 	swap_freeing_end(&freeing);
 	folio_put(folio);
@@ -256,12 +260,9 @@ int swapcache_clear(struct vswap_queue *queue, struct folio *folio, swp_entry_t 
 		return -ENOENT;
 	if (folio_flags(folio) & FOLIO_UNDER_IO)
 		return -EBUSY;
-	table = table_pin(&queue->vswap->tables, entry.val, false);
-	assert(table);
-	if ((folio_flags(folio) & FOLIO_DIRTY) && !swapcache_is_unheld(folio, table)) {
-		table_unpin(table, 0);
+	table = table_lookup(&queue->vswap->tables, entry.val); /* stays: its entries are live */
+	if ((folio_flags(folio) & FOLIO_DIRTY) && !swapcache_is_unheld(folio, table))
 		return -EBUSY;
-	}
 	swapcache_remove(queue, folio, table);
 	return 0;
 }
@@ -277,14 +278,11 @@ bool folio_free_swap(struct vswap_queue *queue, struct folio *folio)
 
 	if (!folio_is_in_cache(folio) || (folio_flags(folio) & FOLIO_UNDER_IO))
 		return false;
-	table = table_pin(&queue->vswap->tables, folio->swap.val, false);
-	assert(table);
-	if (!swapcache_is_unheld(folio, table)) {
-		table_unpin(table, 0);
+	table = table_lookup(&queue->vswap->tables, folio->swap.val);
+	if (!swapcache_is_unheld(folio, table))
 		return false;
-	}
-	swapcache_remove(queue, folio, table);
 	folio_set_flags(folio, FOLIO_DIRTY);
+	swapcache_remove(queue, folio, table);
 	return true;
 }
 
@@ -295,12 +293,9 @@ void swapcache_drop_unheld(struct vswap_queue *queue, struct folio *folio)
 
 	if (!(flags & FOLIO_SWAPCACHE) || (flags & (FOLIO_DIRTY | FOLIO_UNDER_IO)))
 		return;
-	table = table_pin(&queue->vswap->tables, folio->swap.val, false);
-	assert(table);
+	table = table_lookup(&queue->vswap->tables, folio->swap.val);
 	if (swapcache_is_unheld(folio, table))
 		swapcache_remove(queue, folio, table);
-	else
-		table_unpin(table, 0);
 }
 
 void swapcache_see_to_unheld(struct vswap_queue *queue, struct table *table, uint64_t entry, uint32_t nr)
@@ -444,16 +439,12 @@ int swap_duplicate_nr(struct vswap_queue *queue, swp_entry_t entry, uint32_t nr)
 /* One holder less for an entry that has some. Under the lock. True when a folio is all that is left. */
 static bool swap_put_entry(struct swap_freeing *freeing, uint64_t entry)
 {
-	_Atomic uint64_t *place = table_word(freeing->table, entry);
-	uint64_t word = atomic_load_explicit(place, memory_order_relaxed);
+	uint64_t word = atomic_load_explicit(table_word(freeing->table, entry), memory_order_relaxed);
 
-	while (word_count(word) == 1 && !word_is_cached(word)) {
-		assert(!word_is_claimed(word));
-		/* Sequentially consistent: before the epoch is read in which the slot is retired. */
-		if (atomic_compare_exchange_weak(place, &word, word_next(word, WORD_NONE, 0))) {
-			swap_freeing_add(freeing, word);
-			return false;
-		}
+	/* The last holder is the caller: nobody duplicates the entry meanwhile. */
+	if (word_count(word) == 1 && !word_is_cached(word)) {
+		swap_freeing_add(freeing, entry, word);
+		return false;
 	}
 	return word_count(swap_count_down(freeing->queue->vswap, freeing->table, entry)) == 0;
 }
@@ -476,8 +467,9 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 	for (i = 0; i < nr && err == 0; i++)
 		unheld |= swap_put_entry(&freeing, entry + i);
 	swap_freeing_end(&freeing);
-	if (unheld) /* the table is not pinned any more, but its memory stays until the turn ends */
+	if (unheld)
 		swapcache_see_to_unheld(queue, table, entry, nr);
+	table_unpin(table, 0);
 	return err;
 }
 

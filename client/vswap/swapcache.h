@@ -34,14 +34,21 @@ struct swap_freeing {
 	struct reap_run run;
 	uint32_t nr_tag[WORD_NR_TAGS];
 	uint32_t nr;
+	bool in_epoch; /* once the first slot is to be retired */
 	uint8_t epoch;
 };
 
-/* Under the table's lock, which stays until swap_freeing_end; the caller pins the table. */
+/*
+ * Takes the table's lock, which stays until swap_freeing_end. The caller pins the table, or owns an entry of it that is live
+ * until then.
+ */
 void swap_freeing_begin(struct swap_freeing *freeing, struct vswap_queue *queue, struct table *table);
-/* An entry whose word was `word` has become NONE. */
-void swap_freeing_add(struct swap_freeing *freeing, uint64_t word);
-/* Releases the lock, and the caller's pin. */
+/*
+ * Makes an entry NONE whose word is `word`: nobody holds it any more, nor stands for it, so that nobody else changes it who
+ * does not take the lock.
+ */
+void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint64_t word);
+/* Releases the lock. The table may be gone afterwards, unless it is pinned. */
 void swap_freeing_end(struct swap_freeing *freeing);
 
 /* ---- count.c ---- */

@@ -320,7 +320,7 @@ static void table_wake(struct table *table, uint64_t page)
 	lock_release(&table->lock);
 }
 
-bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+static bool table_swing_locked(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
 {
 	_Atomic uint64_t *place = table_word(table, page);
 	uint64_t seen = old;
@@ -330,6 +330,19 @@ bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fres
 		if (!word_is_same_backing(seen, old))
 			return false;
 	return true;
+}
+
+bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+{
+	bool done;
+
+	/* A block device's entries: nobody has the lock to change them. */
+	if (atomic_load_explicit(&table->place, memory_order_relaxed) == 0)
+		return table_swing_locked(table, page, old, fresh);
+	lock_acquire(&table->lock);
+	done = table_swing_locked(table, page, old, fresh);
+	lock_release(&table->lock);
+	return done;
 }
 
 void table_publish(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)

@@ -199,7 +199,8 @@ bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter) BA
  * it goes on holding it, also who has begun to meanwhile. False when the backing is no longer that of `old`. After it, a
  * load of the I/O epoch sees no older value than any reader that could have seen the old word.
  *
- * The caller pins the table, or is in a read-side section: in a table that has gone no word has a backing any more.
+ * The caller pins the table, or is in a read-side section: in a table that has gone no word has a backing any more. For entries
+ * that are allocated it takes the cluster's lock, under which the last holder's put needs no atomic operation per entry then.
  */
 bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh) BASE_MUST_CHECK;
 
