@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/vswap/mover.h"
 #include "common/log/log.h"
 
 #define DRAIN_ROOM_PATIENCE_NS (2 * SYS_NS_PER_S) /* for a slab that the control plane may be fetching */
@@ -46,7 +45,12 @@ static struct sys_reactor *drain_reactor(const struct drain *drain)
 	return vswap_mover_queue(drain->vswap)->reactor;
 }
 
-enum slot_where drain_where(const struct drain *drain)
+static struct drain *drain_of(struct move_owner *owner)
+{
+	return BASE_CONTAINER_OF(owner, struct drain, owner);
+}
+
+static enum slot_where drain_where(const struct drain *drain)
 {
 	switch (drain->options.target) {
 	case VSWAP_DRAIN_TO_REMOTE:
@@ -58,30 +62,34 @@ enum slot_where drain_where(const struct drain *drain)
 	}
 }
 
-void drain_moved(struct drain *drain)
+static void drain_moved(struct move_owner *owner)
 {
+	struct drain *drain = drain_of(owner);
+
 	lock_acquire(&drain->lock);
 	drain->progress.nr_moved++;
 	lock_release(&drain->lock);
 }
 
-void drain_stuck(struct drain *drain, const struct slab *slab, uint32_t slot, int err)
+static void drain_stuck(struct move_owner *owner, const struct move *move, uint32_t item, int err)
 {
+	struct drain *drain = drain_of(owner);
 	struct vswap_drain_progress *progress = &drain->progress;
 
 	lock_acquire(&drain->lock);
 	progress->nr_stuck++;
 	if (progress->nr_stuck_listed < VSWAP_DRAIN_MAX_STUCK) {
-		progress->stuck[progress->nr_stuck_listed].slab = slab->lent->index;
-		progress->stuck[progress->nr_stuck_listed].slot = slot;
+		progress->stuck[progress->nr_stuck_listed].slab = move->from->lent->index;
+		progress->stuck[progress->nr_stuck_listed].slot = move->slot + item;
 		progress->stuck[progress->nr_stuck_listed].err = err;
 		progress->nr_stuck_listed++;
 	}
 	lock_release(&drain->lock);
 }
 
-void drain_no_room(struct drain *drain)
+static void drain_no_room(struct move_owner *owner)
 {
+	struct drain *drain = drain_of(owner);
 	struct vswap *vswap = drain->vswap;
 	unsigned i;
 
@@ -216,7 +224,7 @@ static bool drain_start_jobs(struct drain *drain)
 		}
 		if (nr_looked >= DRAIN_SLOTS_PER_STEP)
 			return true;
-		move = mover_get(drain->vswap->mover, drain);
+		move = mover_get(drain->vswap->mover, &drain->owner);
 		if (!move)
 			break;
 		move->epoch = epoch_enter(&drain->vswap->epoch, &queue->epoch);
@@ -229,7 +237,7 @@ static bool drain_start_jobs(struct drain *drain)
 		nr_looked += nr;
 		if (!wanted) {
 			epoch_exit(&queue->epoch, move->epoch);
-			move->drain = NULL;
+			move->owner = NULL;
 		} else if (move_start(move) == 0) {
 			drain->nr_jobs++;
 			drain->nr_pages_moving += nr;
@@ -419,8 +427,10 @@ static void drain_tick(struct sys_timer *timer)
 	drain_resume(drain);
 }
 
-void drain_move_ended(struct drain *drain, uint32_t nr_pages)
+static void drain_move_ended(struct move_owner *owner, uint32_t nr_pages)
 {
+	struct drain *drain = drain_of(owner);
+
 	drain->nr_jobs--;
 	drain->nr_pages_moving -= nr_pages;
 	drain_pump(drain);
@@ -433,6 +443,8 @@ static void drain_started(struct sys_message *message)
 	struct drain *drain = BASE_CONTAINER_OF(message, struct drain, start);
 
 	drain->timer.fire = drain_tick;
+	drain->owner = (struct move_owner){ .where = drain_where(drain), .moved = drain_moved, .stuck = drain_stuck,
+					    .no_room = drain_no_room, .ended = drain_move_ended };
 	drain->nr_idle_passes = 0;
 	drain->no_room_since_ns = 0;
 	drain->waits = false;

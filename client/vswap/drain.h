@@ -11,10 +11,11 @@
 #ifndef FARSWAP_CLIENT_VSWAP_DRAIN_H
 #define FARSWAP_CLIENT_VSWAP_DRAIN_H
 
-#include "client/vswap/internal.h"
+#include "client/vswap/mover.h"
 #include "common/base/lock.h"
 
 struct drain {
+	struct move_owner owner;
 	struct vswap *vswap;
 	struct place *place;
 	struct vswap_drain_options options;
@@ -48,13 +49,5 @@ void drain_free(struct drain *drain);
 
 /* Goes on if it was waiting. */
 void drain_resume(struct drain *drain);
-
-/* ---- from the mover ---- */
-
-enum slot_where drain_where(const struct drain *drain);
-void drain_moved(struct drain *drain);
-void drain_stuck(struct drain *drain, const struct slab *slab, uint32_t slot, int err);
-void drain_no_room(struct drain *drain);
-void drain_move_ended(struct drain *drain, uint32_t nr_pages);
 
 #endif

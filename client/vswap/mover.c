@@ -39,13 +39,13 @@ void mover_done(struct vswap *vswap)
 	vswap->mover = NULL;
 }
 
-struct move *mover_get(struct mover *mover, struct drain *drain)
+struct move *mover_get(struct mover *mover, struct move_owner *owner)
 {
 	unsigned i;
 
 	for (i = 0; i < MOVER_NR_JOBS; i++)
-		if (!mover->job[i].drain) {
-			mover->job[i].drain = drain;
+		if (!mover->job[i].owner) {
+			mover->job[i].owner = owner;
 			return &mover->job[i];
 		}
 	return NULL;
@@ -72,11 +72,11 @@ static bool move_item_unchanged(const struct move *move, const struct move_item 
 
 static void move_end(struct move *move)
 {
-	struct drain *drain = move->drain;
+	struct move_owner *owner = move->owner;
 
 	epoch_exit(&vswap_mover_queue(move->mover->vswap)->epoch, move->epoch);
-	move->drain = NULL;
-	drain_move_ended(drain, move->nr);
+	move->owner = NULL;
+	owner->ended(owner, move->nr);
 }
 
 /* Reports what cannot be moved; what has changed meanwhile needs no moving by us. */
@@ -88,7 +88,7 @@ static void move_give_up(struct move *move, uint32_t first, uint32_t last, int e
 		struct move_item *item = &move->item[i];
 
 		if (item->wanted && move_item_unchanged(move, item))
-			drain_stuck(move->drain, move->from, move->slot + i, err);
+			move->owner->stuck(move->owner, move, i, err);
 		item->wanted = false;
 	}
 }
@@ -127,7 +127,7 @@ static void move_written(struct backend_io *bio, int status)
 		if (status == 0) {
 			item->wanted = false;
 			if (move_commit(move, item, to_slot))
-				drain_moved(move->drain);
+				move->owner->moved(move->owner);
 			else
 				slot_free_unused(&vswap->slabs, move->to, to_slot, 1);
 		} else if (status == -ENODATA) {
@@ -163,7 +163,7 @@ static int move_allocate(struct move *move)
 {
 	struct vswap *vswap = move->mover->vswap;
 	struct slot_cursor *cursor = &vswap_mover_queue(vswap)->cursor;
-	int err = slot_alloc(&vswap->slabs, cursor, drain_where(move->drain), move->item[move->first].page, &move->to,
+	int err = slot_alloc(&vswap->slabs, cursor, move->owner->where, move->item[move->first].page, &move->to,
 			     &move->to_slot);
 	uint32_t i;
 
@@ -196,7 +196,7 @@ static void move_write(struct move *move)
 			break;
 		err = move_allocate(move);
 		if (err < 0) {
-			drain_no_room(move->drain);
+			move->owner->no_room(move->owner);
 			break;
 		}
 		move->bio.op = IO_WRITE;
@@ -252,7 +252,7 @@ int move_start(struct move *move)
 	if (err < 0) {
 		move_give_up(move, 0, move->nr, err);
 		epoch_exit(&queue->epoch, move->epoch);
-		move->drain = NULL;
+		move->owner = NULL;
 	}
 	return err;
 }

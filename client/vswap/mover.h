@@ -16,8 +16,20 @@
 #define MOVE_MAX_PAGES TRANSPORT_MAX_IOV /* of one job: in the worst case every page is a piece of its own */
 #define MOVER_NR_JOBS 16u
 
-struct drain;
 struct mover;
+struct move;
+
+/* Whoever has jobs of the mover done: a drain. Called on the mover's reactor. All required. */
+struct move_owner {
+	enum slot_where where; /* to be moved to */
+	void (*moved)(struct move_owner *owner); /* one page */
+	/* An item that cannot be moved, and has not changed meanwhile. */
+	void (*stuck)(struct move_owner *owner, const struct move *move, uint32_t item, int err);
+	/* The rest of a job has nowhere to go. */
+	void (*no_room)(struct move_owner *owner);
+	/* The job is done with: nr_pages fewer are on their way. */
+	void (*ended)(struct move_owner *owner, uint32_t nr_pages);
+};
 
 /* One page of a job. */
 struct move_item {
@@ -30,7 +42,7 @@ struct move_item {
 /* A run of slots on its way from one slab to others. */
 struct move {
 	struct mover *mover;
-	struct drain *drain; /* NULL: the job is free */
+	struct move_owner *owner; /* NULL: the job is free */
 	struct slab *from;
 	uint32_t slot;
 	uint32_t nr;
@@ -59,11 +71,11 @@ int mover_init(struct vswap *vswap) BASE_MUST_CHECK;
 void mover_done(struct vswap *vswap);
 
 /* NULL when all jobs are busy. */
-struct move *mover_get(struct mover *mover, struct drain *drain);
+struct move *mover_get(struct mover *mover, struct move_owner *owner);
 
 /*
- * Starts moving what is wanted of the job's items to where the drain says; the caller has entered an epoch for it. 0:
- * drain_move_ended is called when the job is done with, never inside this call. Below 0 the job is free again, its items are
+ * Starts moving what is wanted of the job's items to where its owner says; the caller has entered an epoch for it. 0:
+ * `ended` is called when the job is done with, never inside this call. Below 0 the job is free again, its items are
  * reported as stuck.
  */
 int move_start(struct move *move) BASE_MUST_CHECK;
