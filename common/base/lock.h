@@ -1,6 +1,6 @@
 /*
- * A mutex that clang's -Wthread-safety can follow. For control paths only: the data path takes no lock that two
- * reactors share.
+ * A mutex that clang's -Wthread-safety can follow. For control paths; on the data path only where two operations meet on one
+ * cluster or one size class, for a few dozen instructions and never across I/O, a copy or a call of a library.
  */
 #ifndef FARSWAP_COMMON_BASE_LOCK_H
 #define FARSWAP_COMMON_BASE_LOCK_H
