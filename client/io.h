@@ -110,6 +110,9 @@ struct fsw_io {
 		uint8_t epoch;	  /* READ: the I/O epoch it entered */
 		bool begun;	  /* it was not refused at once */
 		bool plain;	  /* WRITE: each page into a slot of its own */
+		bool has_packed;  /* WRITE: page packed_index is compressed, as object `packed`, and not yet published */
+		uint64_t packed;
+		uint64_t packed_index;
 		struct io_segment segment[IO_MAX_SEGMENTS];
 		uint32_t checksum[IO_MAX_PAGES];
 	} vs;

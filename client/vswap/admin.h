@@ -7,6 +7,7 @@
 #define FARSWAP_CLIENT_VSWAP_ADMIN_H
 
 #include "client/backend/backend.h"
+#include "client/comp/comp.h"
 #include "client/vswap/vswap.h"
 #include "common/stats/histogram.h"
 
@@ -19,6 +20,13 @@ struct vswap_options {
 	uint32_t max_slabs;    /* that may exist at a time, 1 .. 2^18 */
 	uint32_t reserve_tables; /* cluster tables that are kept ready (each serves 2 MiB of device); 0: the default, 64 */
 	uint64_t seed;	       /* of placement; 0: from the kernel */
+	/*
+	 * Memory of this machine for compressed pages, which they go to first: taken at once, and never exceeded. When it is
+	 * nearly full, the oldest are moved to slots. 0: nothing is compressed; else as comp_pool_options (client/comp/comp.h).
+	 */
+	uint64_t comp_limit_bytes;
+	enum comp_algorithm comp_algorithm;
+	int comp_level;
 };
 
 /* 0, -EINVAL, -ENOMEM. */
@@ -163,8 +171,10 @@ struct vswap_stats {
 	uint64_t nr_read_errors, nr_write_errors;
 	uint64_t nr_checksum_errors; /* pages whose bytes did not match, each counted once */
 	uint64_t nr_room_waits;	     /* times that a write had to wait for room, and looked again */
+	uint64_t nr_written_back;    /* compressed pages moved to slots, to make room for others */
+	struct comp_usage comp;	     /* of the pool; all 0 when there is none */
 	uint64_t nr_relocated;	     /* pages written to a new slot because the old one was on its way out */
-	uint64_t nr_same, nr_remote, nr_disk, nr_poisoned, nr_folio; /* entries by what backs them, now */
+	uint64_t nr_same, nr_remote, nr_disk, nr_poisoned, nr_folio, nr_comp; /* entries by what backs them, now */
 	uint64_t nr_hibernation; /* slots that are allocated for hibernation, of these */
 	uint64_t metadata_bytes; /* tables, reserve included, and slot maps */
 	uint64_t nr_tables, nr_tables_free;

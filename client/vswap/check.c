@@ -76,6 +76,18 @@ static bool check_holders(struct check *check, struct suspect *suspect, const st
 	return false;
 }
 
+/* Is the object that an entry names in the pool, and for this entry? */
+static bool check_object(struct check *check, struct suspect *suspect, const struct table_look *look)
+{
+	uint64_t owner;
+
+	if (check->vswap->comp && comp_is_used(check->vswap->comp, word_payload(look->word), &owner) &&
+	    owner == suspect->at)
+		return false;
+	return wrong(suspect, look->word, 0, "entry %" PRIu64 " names object %" PRIu64 " of the pool, which is not its own",
+		     suspect->at, word_payload(look->word));
+}
+
 /* Does the slot that an entry names exist, is it allocated, and for this entry? No two entries can both pass. */
 static bool check_entry(struct check *check, struct suspect *suspect)
 {
@@ -89,6 +101,8 @@ static bool check_entry(struct check *check, struct suspect *suspect)
 	if (word_is_claimed(look.word))
 		return !check->live &&
 		       wrong(suspect, look.word, 0, "page %" PRIu64 " is claimed and nobody is at work", suspect->at);
+	if (word_tag(look.word) == WORD_COMP)
+		return check_object(check, suspect, &look);
 	if (!word_has_slot(look.word))
 		return false;
 	id = swp_slot_slab(word_slot(look.word));
@@ -293,9 +307,10 @@ static void walk(struct check *check)
 
 static void check_tags(struct check *check, const struct vswap_stats *stats)
 {
-	static const char *const name[WORD_NR_TAGS] = { "none", "same", "remote", "disk", "poisoned", "in a folio" };
+	static const char *const name[WORD_NR_TAGS] = { "none", "same", "remote", "disk", "poisoned", "in a folio",
+						"compressed" };
 	const uint64_t counted[WORD_NR_TAGS] = { 0, stats->nr_same, stats->nr_remote, stats->nr_disk,
-						 stats->nr_poisoned, stats->nr_folio };
+						 stats->nr_poisoned, stats->nr_folio, stats->nr_comp };
 	char text[VSWAP_CHECK_TEXT];
 	unsigned tag;
 
@@ -306,6 +321,18 @@ static void check_tags(struct check *check, const struct vswap_stats *stats)
 			 name[tag], check->nr_tag[tag]);
 		report(check, text);
 	}
+}
+
+/* On a quiet device, with nothing on its way to being free: no object is without an entry. */
+static void check_pool(struct check *check, const struct vswap_stats *stats)
+{
+	char text[VSWAP_CHECK_TEXT];
+
+	if (stats->comp.nr_objects == check->nr_tag[WORD_COMP])
+		return;
+	snprintf(text, sizeof(text), "%" PRIu64 " pages are in the pool, and %" PRIu64 " entries name one",
+		 stats->comp.nr_objects, check->nr_tag[WORD_COMP]);
+	report(check, text);
 }
 
 /* ---- the suspects, until each is settled ---- */
@@ -375,7 +402,7 @@ static bool stood_still(const struct vswap_stats *a, const struct vswap_stats *b
 {
 	return a->nr_writes == b->nr_writes && a->nr_discards == b->nr_discards && a->nr_same == b->nr_same &&
 	       a->nr_remote == b->nr_remote && a->nr_disk == b->nr_disk && a->nr_poisoned == b->nr_poisoned &&
-	       a->nr_folio == b->nr_folio;
+	       a->nr_folio == b->nr_folio && a->nr_comp == b->nr_comp;
 }
 
 uint64_t vswap_check(struct vswap *vswap)
@@ -387,6 +414,7 @@ uint64_t vswap_check(struct vswap *vswap)
 	walk(&check);
 	vswap_stats(vswap, &stats);
 	check_tags(&check, &stats);
+	check_pool(&check, &stats);
 	return result.nr_differences;
 }
 

@@ -30,7 +30,7 @@ static bool discard_cluster(struct io_segment *segment, struct table *table, uin
 			if (!atomic_compare_exchange_strong(place, &word, word_next(word, WORD_NONE, 0)))
 				continue;
 			nr_tag[word_tag(word)]++;
-			if (word_has_slot(word))
+			if (word_is_stored(word))
 				reap_run_add(queue, &run, word);
 		}
 		segment->next++;

@@ -4,6 +4,7 @@
 #ifndef FARSWAP_CLIENT_VSWAP_INTERNAL_H
 #define FARSWAP_CLIENT_VSWAP_INTERNAL_H
 
+#include "client/comp/comp.h"
 #include "client/vswap/admin.h"
 #include "client/vswap/cluster.h"
 #include "client/vswap/epoch.h"
@@ -24,6 +25,7 @@ struct vswap_counters {
 	_Atomic uint64_t nr_checksum_errors;
 	_Atomic uint64_t nr_relocated;
 	_Atomic uint64_t nr_room_waits;
+	_Atomic uint64_t nr_written_back; /* the mover's queue */
 	_Atomic uint64_t longest_read_ns; /* since the last drain began */
 	_Atomic int64_t nr_hibernation; /* slots allocated less slots freed, by this queue */
 	_Atomic int64_t nr_tag[WORD_NR_TAGS]; /* change in the number of entries of each kind, by this queue */
@@ -58,6 +60,8 @@ struct vswap {
 	struct slab_map slabs;
 	struct cluster_map clusters;
 	struct count_map *counts;
+	struct comp_pool *comp; /* NULL: no page is compressed */
+	struct writeback *writeback; /* out of it */
 	struct epoch epoch;
 	uint64_t nr_pages; /* of the block device; entries that can be allocated come behind it, from a whole cluster on */
 	unsigned nr_queues; /* the mover's included */
@@ -131,12 +135,14 @@ void request_fill(struct io_segment *segment, void (*done)(struct backend_io *bi
 
 bool read_segment_step(struct io_segment *segment);
 bool write_segment_step(struct io_segment *segment);
+/* The request is done, or has failed: what was compressed in vain is given up. */
+void write_unpack(struct fsw_io *io);
 /* Works off the request itself; it has no segments but the first, for waiting. */
 bool discard_segment_step(struct io_segment *segment);
 
 /* ---- reap.c: slots come back ---- */
 
-/* Retires the slot of a word that was unpublished. The queue is inside an epoch. */
+/* Retires what an unpublished word has stood for: a slot, a compressed page, or nothing. The queue is inside an epoch. */
 void reap_retire(struct vswap_queue *queue, uint64_t old_word);
 void reap_retire_run(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint32_t nr_slots);
 
@@ -170,6 +176,15 @@ bool room_wait(struct io_segment *segment, enum room_kind kind) BASE_MUST_CHECK;
 /* Makes the requests of all queues. 0 or -ENOMEM. Control thread. */
 int store_init(struct vswap *vswap, uint32_t nr_per_queue) BASE_MUST_CHECK;
 void store_done(struct vswap *vswap);
+
+/* ---- writeback.c: compressed pages make room ---- */
+
+int writeback_init(struct vswap *vswap) BASE_MUST_CHECK;
+void writeback_done(struct vswap *vswap);
+/* The pool is full, or nearly. Any queue. */
+void writeback_want(struct vswap_queue *queue);
+/* Whether it is. */
+bool writeback_is_due(const struct vswap *vswap);
 
 /* ---- poison.c ---- */
 

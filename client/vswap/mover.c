@@ -57,7 +57,7 @@ void mover_slots_freed(struct mover *mover)
 		drain_resume(mover->running);
 }
 
-static char *move_page(const struct move *move, uint32_t i)
+void *move_page(const struct move *move, uint32_t i)
 {
 	return move->buf + (size_t)i * FSW_PAGE_SIZE;
 }
@@ -255,4 +255,11 @@ int move_start(struct move *move)
 		move->owner = NULL;
 	}
 	return err;
+}
+
+void move_start_loaded(struct move *move)
+{
+	move->first = 0;
+	move->attempt = 0;
+	move_write(move);
 }

@@ -70,6 +70,9 @@ struct mover {
 int mover_init(struct vswap *vswap) BASE_MUST_CHECK;
 void mover_done(struct vswap *vswap);
 
+/* The buffer of an item. */
+void *move_page(const struct move *move, uint32_t i);
+
 /* NULL when all jobs are busy. */
 struct move *mover_get(struct mover *mover, struct move_owner *owner);
 
@@ -79,6 +82,12 @@ struct move *mover_get(struct mover *mover, struct move_owner *owner);
  * reported as stuck.
  */
 int move_start(struct move *move) BASE_MUST_CHECK;
+
+/*
+ * The same for a job whose bytes are in its buffer already, and verified; `from` and `slot` are not looked at. `ended` may be
+ * called inside this call.
+ */
+void move_start_loaded(struct move *move);
 
 /* Slots became free, or a slab was added: a drain that waits for either goes on. */
 void mover_slots_freed(struct mover *mover);

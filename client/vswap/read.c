@@ -45,6 +45,31 @@ static void read_zeros(struct io_segment *segment)
 
 static bool read_start_run(struct io_segment *segment, const struct table_look *look);
 
+/* The request is inside an epoch, in which the object stays. Goes on to the next page, unless it has to be looked up again. */
+static void read_compressed(struct io_segment *segment, const struct table_look *look)
+{
+	static struct log_limit limit;
+	struct fsw_io *io = segment->io;
+	struct vswap_queue *queue = io->vs.queue;
+	uint64_t page = io->page + segment->next, left_out;
+	struct table_look now;
+
+	if (comp_load(queue->vswap->comp, queue->index, word_payload(look->word), request_page(io, segment->next)) == 0 &&
+	    page_checksum(request_page(io, segment->next)) == look->checksum) {
+		segment->next++;
+		return;
+	}
+	table_look(&queue->vswap->tables, page, &now);
+	if (!word_is_same_backing(now.word, look->word))
+		return;
+	vswap_count(&queue->counters.nr_checksum_errors, 1);
+	if (log_limit_pass(&limit, &left_out))
+		log_error("page %llu: what the pool has is not what was written; it reads as an error from now on (%llu more)",
+			  (unsigned long long)page, (unsigned long long)left_out);
+	poison_entry(queue, page, now.word);
+	request_fail(io, -EIO);
+}
+
 bool read_segment_step(struct io_segment *segment)
 {
 	struct fsw_io *io = segment->io;
@@ -69,6 +94,9 @@ bool read_segment_step(struct io_segment *segment)
 			break;
 		case WORD_SAME:
 			page_fill(request_page(io, segment->next++), word_payload(look.word));
+			break;
+		case WORD_COMP:
+			read_compressed(segment, &look);
 			break;
 		case WORD_REMOTE:
 		case WORD_DISK:

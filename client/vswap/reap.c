@@ -33,10 +33,21 @@ void reap_retire_run(struct vswap_queue *queue, struct slab *slab, uint32_t slot
 	reap_send(queue);
 }
 
+static void reap_retire_object(struct vswap_queue *queue, uint64_t old_word)
+{
+	comp_retire(queue->vswap->comp, word_payload(old_word), epoch_now(&queue->vswap->epoch));
+	reap_send(queue);
+}
+
 void reap_retire(struct vswap_queue *queue, uint64_t old_word)
 {
-	struct slab *slab = slab_by_id(&queue->vswap->slabs, swp_slot_slab(word_slot(old_word)));
+	struct slab *slab;
 
+	if (word_tag(old_word) == WORD_COMP)
+		reap_retire_object(queue, old_word);
+	if (!word_has_slot(old_word))
+		return;
+	slab = slab_by_id(&queue->vswap->slabs, swp_slot_slab(word_slot(old_word)));
 	assert(slab); /* its slot is allocated, so it cannot have gone */
 	reap_retire_run(queue, slab, swp_slot_index(word_slot(old_word)), 1);
 }
@@ -55,6 +66,11 @@ void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_
 {
 	uint32_t slot = swp_slot_index(word_slot(old_word));
 
+	if (!word_has_slot(old_word)) {
+		atomic_thread_fence(memory_order_seq_cst); /* as in reap_run_flush */
+		reap_retire(queue, old_word);
+		return;
+	}
 	if (run->nr && run->slab->id == swp_slot_slab(word_slot(old_word)) && run->slot + run->nr == slot) {
 		run->nr++;
 		return;
@@ -86,6 +102,8 @@ static void reap_step(struct reaper *reaper)
 		uint64_t now = epoch_now(&vswap->epoch);
 
 		reaper->nr_steps_left--;
+		if (now >= 2 && vswap->comp)
+			comp_free_retired(vswap->comp, now - 2);
 		if (now >= 2 && slab_free_retired(&vswap->slabs, now - 2))
 			mover_slots_freed(vswap->mover);
 	}

@@ -62,6 +62,35 @@ static bool rebuild_take_slot(struct vswap *vswap, uint64_t page, uint64_t word)
 	return true;
 }
 
+/* The same for whatever the word names. */
+static bool rebuild_take(struct vswap *vswap, uint64_t page, uint64_t word)
+{
+	uint64_t owner;
+
+	if (word_has_slot(word))
+		return rebuild_take_slot(vswap, page, word);
+	return vswap->comp && comp_is_used(vswap->comp, word_payload(word), &owner) && owner == page;
+}
+
+/* Objects of the pool that no word names. */
+static void rebuild_pool(struct vswap *vswap)
+{
+	struct comp_usage usage;
+	struct comp_object object;
+	struct table_look look;
+	uint64_t i;
+
+	if (!vswap->comp)
+		return;
+	comp_forget_retired(vswap->comp);
+	comp_pool_usage(vswap->comp, &usage);
+	for (i = 0; i < usage.nr_objects && comp_oldest(vswap->comp, &object, 1) == 1; i++) {
+		table_look(&vswap->tables, object.owner, &look);
+		if (word_tag(look.word) != WORD_COMP || word_payload(look.word) != object.handle)
+			comp_free(vswap->comp, object.handle);
+	}
+}
+
 /* A folio that is not there any more holds nothing. False when nobody holds the entry then. */
 static bool rebuild_holders(const struct vswap *vswap, uint64_t entry, uint64_t *word)
 {
@@ -88,8 +117,8 @@ static uint32_t rebuild_table(struct rebuild *rebuild, struct table *table, uint
 			atomic_store_explicit(&table->word[i], word_next(word, WORD_NONE, 0), memory_order_relaxed);
 			continue;
 		}
-		if (word_has_slot(word) && !rebuild_take_slot(rebuild->vswap, first + i, word)) {
-			log_error("rebuild: page %llu has lost its slot; it reads as an error from now on",
+		if (word_is_stored(word) && !rebuild_take(rebuild->vswap, first + i, word)) {
+			log_error("rebuild: page %llu has lost its place; it reads as an error from now on",
 				  (unsigned long long)(first + i));
 			word = word_next(word, WORD_POISON, 0);
 			rebuild->nr_poisoned++;
@@ -164,6 +193,7 @@ int vswap_rebuild(struct vswap *vswap, uint64_t *ret_poisoned)
 		for (i = 0; i < list->nr; i++)
 			rebuild_count_slab(list->slab[i]);
 		rebuild_queues(&rebuild);
+		rebuild_pool(vswap);
 		atomic_fetch_add(&vswap->slabs.generation, 1);
 		*ret_poisoned = rebuild.nr_poisoned;
 		err = 0;

@@ -60,6 +60,8 @@ static void request_complete(struct fsw_io *io)
 {
 	if (io->op == IO_READ)
 		epoch_exit(&io->vs.queue->epoch, io->vs.epoch);
+	else
+		write_unpack(io);
 	request_account(io);
 	io->done(io, io->vs.status);
 }
@@ -193,6 +195,7 @@ void request_start(struct vswap_queue *queue, struct fsw_io *io, bool plain)
 	io->vs.status = 0;
 	io->vs.begun = true;
 	io->vs.plain = plain;
+	io->vs.has_packed = false;
 	io->vs.started_ns = sys_reactor_now_ns(queue->reactor); /* as old as the turn, and free */
 	io->vs.cursor = io->op == IO_FLUSH ? io->nr_pages : 0;
 	io->vs.nr_busy = 0;

@@ -48,6 +48,7 @@ void vswap_stats(struct vswap *vswap, struct vswap_stats *ret_stats)
 		stats->nr_checksum_errors += stats_load(&counters->nr_checksum_errors);
 		stats->nr_room_waits += stats_load(&counters->nr_room_waits);
 		stats->nr_relocated += stats_load(&counters->nr_relocated);
+		stats->nr_written_back += stats_load(&counters->nr_written_back);
 		nr_hibernation += atomic_load_explicit(&counters->nr_hibernation, memory_order_relaxed);
 	}
 	stats->nr_hibernation = stats_sum(nr_hibernation);
@@ -56,6 +57,9 @@ void vswap_stats(struct vswap *vswap, struct vswap_stats *ret_stats)
 	stats->nr_disk = stats_nr_tag(vswap, WORD_DISK);
 	stats->nr_poisoned = stats_nr_tag(vswap, WORD_POISON);
 	stats->nr_folio = stats_nr_tag(vswap, WORD_FOLIO);
+	stats->nr_comp = stats_nr_tag(vswap, WORD_COMP);
+	if (vswap->comp)
+		comp_pool_usage(vswap->comp, &stats->comp);
 	stats->nr_tables = atomic_load_explicit(&vswap->tables.nr_tables, memory_order_relaxed);
 	stats->nr_tables_free = atomic_load_explicit(&vswap->tables.nr_free, memory_order_relaxed);
 	stats->metadata_bytes = atomic_load_explicit(&vswap->tables.reserved_bytes, memory_order_relaxed) +

@@ -78,13 +78,13 @@ static void store_start(struct store *store, enum io_op op, swp_entry_t entry, u
 
 /* ---- folios ---- */
 
-static int store_check_folio(struct vswap_queue *queue, const struct folio *folio)
+static int store_check_folio(const struct folio *folio)
 {
 	uint32_t flags = folio_flags(folio);
 
 	if (!folio_is_locked(folio) || !(flags & FOLIO_SWAPCACHE))
 		return -EINVAL;
-	return flags & FOLIO_UNDER_IO || !queue->stores ? -EBUSY : 0;
+	return flags & FOLIO_UNDER_IO ? -EBUSY : 0;
 }
 
 static void store_folio_done(struct fsw_io *io, int status)
@@ -115,10 +115,12 @@ static void store_folio_start(struct vswap_queue *queue, struct folio *folio, en
 
 static int store_folio(struct vswap_queue *queue, struct folio *folio, bool plain, folio_done done, void *arg)
 {
-	int err = store_check_folio(queue, folio);
+	int err = store_check_folio(folio);
 
 	if (err == 0 && !(folio_flags(folio) & FOLIO_UPTODATE))
 		err = -EINVAL;
+	if (err == 0 && !queue->stores)
+		err = -EBUSY;
 	if (err < 0)
 		return err;
 	folio_set_flags(folio, FOLIO_UNDER_IO);
@@ -142,12 +144,12 @@ int vswap_set_same(struct vswap_queue *queue, struct folio *folio, uint32_t page
 	uint64_t entry = folio->swap.val + page, word;
 	struct table *table;
 	uint8_t epoch;
-	int err = store_check_folio(queue, folio);
+	int err = store_check_folio(folio);
 
+	if (page >= folio_nr_pages(folio))
+		err = -EINVAL;
 	if (err < 0)
 		return err;
-	if (page >= folio_nr_pages(folio))
-		return -EINVAL;
 	if (value > WORD_PAYLOAD_MAX)
 		return -ERANGE;
 	table = table_lookup(&vswap->tables, entry); /* stays: the entry is live */
@@ -156,8 +158,7 @@ int vswap_set_same(struct vswap_queue *queue, struct folio *folio, uint32_t page
 		word = atomic_load_explicit(table_word(table, entry), memory_order_acquire);
 	while (!table_swing(table, entry, word, word_next(word, WORD_SAME, value)));
 	vswap_count_tag(queue, word_tag(word), WORD_SAME);
-	if (word_has_slot(word))
-		reap_retire(queue, word);
+	reap_retire(queue, word);
 	epoch_exit(&queue->epoch, epoch);
 	return 0;
 }
@@ -177,10 +178,12 @@ static bool store_is_backed(const struct vswap *vswap, const struct folio *folio
 
 int swap_read_folio(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg)
 {
-	int err = store_check_folio(queue, folio);
+	int err = store_check_folio(folio);
 
 	if (err == 0 && !store_is_backed(queue->vswap, folio))
 		err = -EINVAL;
+	if (err == 0 && !queue->stores)
+		err = -EBUSY;
 	if (err < 0)
 		return err;
 	folio_clear_flags(folio, FOLIO_UPTODATE);

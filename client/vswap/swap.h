@@ -23,6 +23,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct vswap;
 struct vswap_queue;
 
@@ -247,5 +251,9 @@ int swap_write_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry, co
 int swap_read_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry, void *page, hibernation_done done, void *arg);
 /* 0; -ENOENT when it is not one that is held once and outside the cache; -EBUSY while it is being written. */
 int swap_free_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

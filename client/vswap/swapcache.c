@@ -42,7 +42,7 @@ void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint64_t wor
 	struct vswap_queue *queue = freeing->queue;
 
 	assert(!word_is_claimed(word));
-	if (word_has_slot(word) && !freeing->in_epoch) {
+	if (word_is_stored(word) && !freeing->in_epoch) {
 		freeing->epoch = epoch_enter(&queue->vswap->epoch, &queue->epoch);
 		freeing->in_epoch = true;
 	}
@@ -50,7 +50,7 @@ void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint64_t wor
 	atomic_store_explicit(table_word(freeing->table, entry), word_next(word, WORD_NONE, 0), memory_order_release);
 	freeing->nr++;
 	freeing->nr_tag[word_tag(word)]++;
-	if (word_has_slot(word))
+	if (word_is_stored(word))
 		reap_run_add(queue, &freeing->run, word);
 }
 

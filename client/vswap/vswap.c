@@ -93,6 +93,30 @@ fail_tables:
 	return err;
 }
 
+/* The compressed pool, if there is to be one. */
+static int vswap_create_comp(struct vswap *vswap, const struct vswap_options *options)
+{
+	struct comp_pool_options comp = { .limit_bytes = options->comp_limit_bytes, .algorithm = options->comp_algorithm,
+					  .level = options->comp_level, .nr_queues = vswap->nr_queues };
+	int err;
+
+	if (comp.limit_bytes == 0)
+		return 0;
+	err = comp_pool_create(&comp, &vswap->comp);
+	if (err < 0)
+		return err;
+	err = writeback_init(vswap);
+	if (err < 0)
+		comp_pool_free(vswap->comp);
+	return err;
+}
+
+static void vswap_free_comp(struct vswap *vswap)
+{
+	writeback_done(vswap);
+	comp_pool_free(vswap->comp);
+}
+
 static void vswap_free_entries(struct vswap *vswap)
 {
 	store_done(vswap);
@@ -137,12 +161,17 @@ int vswap_create(const struct vswap_options *options, struct vswap **ret_vswap)
 	err = reap_init(vswap);
 	if (err < 0)
 		goto fail_slabs;
-	err = mover_init(vswap);
+	err = vswap_create_comp(vswap, options);
 	if (err < 0)
 		goto fail_reaper;
+	err = mover_init(vswap);
+	if (err < 0)
+		goto fail_comp;
 	*ret_vswap = vswap;
 	return 0;
 
+fail_comp:
+	vswap_free_comp(vswap);
 fail_reaper:
 	reap_done(vswap);
 fail_slabs:
@@ -163,6 +192,7 @@ void vswap_free(struct vswap *vswap) LOCK_NO_ANALYSIS
 
 	if (!vswap)
 		return;
+	vswap_free_comp(vswap);
 	mover_done(vswap);
 	reap_done(vswap);
 	for (i = 0; i < vswap->nr_backends; i++) {

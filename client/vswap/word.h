@@ -6,7 +6,7 @@
  *   59      cached: a folio stands for the entry in the swap cache
  *   58..46  generation: one more at every change of content or backing, so that a stale compare-and-swap fails
  *   45..36  count of holders (1 for a block device's entry in use)
- *   35..0   payload: the slot (REMOTE, DISK), or the repeated 64-bit value (SAME)
+ *   35..0   payload: the slot (REMOTE, DISK), the repeated 64-bit value (SAME), or the object in the pool (COMP)
  *
  * Count and cached bit say who holds the entry, all the rest what backs it. The two change independently: an entry may be
  * duplicated while its backing moves, and the move must not be refused for it.
@@ -28,6 +28,7 @@ enum word_tag {
 	WORD_DISK,
 	WORD_POISON, /* lost: reads fail until it is written or discarded */
 	WORD_FOLIO,  /* its bytes are in the folio that stands for it, and nowhere else */
+	WORD_COMP,   /* compressed, in the pool of this machine */
 	WORD_NR_TAGS,
 };
 
@@ -134,6 +135,12 @@ static inline bool word_is_same_backing(uint64_t a, uint64_t b)
 static inline bool word_has_slot(uint64_t word)
 {
 	return word_tag(word) == WORD_REMOTE || word_tag(word) == WORD_DISK;
+}
+
+/* There is a checksum of it. */
+static inline bool word_is_stored(uint64_t word)
+{
+	return word_has_slot(word) || word_tag(word) == WORD_COMP;
 }
 
 /* ---- take apart ---- */

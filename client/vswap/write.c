@@ -30,13 +30,67 @@ static bool write_same(struct io_segment *segment, struct table *table, uint64_t
 	done = atomic_compare_exchange_strong(table_word(table, page), &word, fresh);
 	if (done) {
 		vswap_count_tag(queue, word_tag(word), WORD_SAME);
-		if (word_has_slot(word))
-			reap_retire(queue, word);
+		reap_retire(queue, word);
 	} else if (first) {
 		table_book(table, -1);
 	}
 	epoch_exit(&queue->epoch, bucket);
 	return done;
+}
+
+/*
+ * Compresses page `index`. True when it lies in the pool, and io->vs.packed names it: until it is published, or turns out not
+ * to be wanted. It may be asked for again when a run has to end before it.
+ */
+static bool write_pack(struct fsw_io *io, uint64_t index)
+{
+	struct vswap_queue *queue = io->vs.queue;
+	struct comp_pool *comp = queue->vswap->comp;
+
+	if (!comp || io->vs.plain)
+		return false;
+	if (io->vs.has_packed && io->vs.packed_index == index)
+		return true;
+	if (io->vs.has_packed)
+		comp_free(comp, io->vs.packed);
+	io->vs.has_packed = comp_store(comp, queue->index, request_page(io, index), io->page + index, &io->vs.packed) == 0;
+	io->vs.packed_index = index;
+	if (BASE_UNLIKELY(writeback_is_due(queue->vswap)))
+		writeback_want(queue);
+	return io->vs.has_packed;
+}
+
+/* Nobody has seen the object: it is free at once. */
+void write_unpack(struct fsw_io *io)
+{
+	if (io->vs.has_packed)
+		comp_free(io->vs.queue->vswap->comp, io->vs.packed);
+	io->vs.has_packed = false;
+}
+
+/* Publishes the page that was compressed: it is in no run, and needs no I/O. False: the word has changed, look again. */
+static bool write_packed(struct io_segment *segment, struct table *table, uint64_t word)
+{
+	struct fsw_io *io = segment->io;
+	struct vswap_queue *queue = io->vs.queue;
+	uint64_t page = io->page + segment->next, claimed = word | WORD_CLAIMED;
+	uint8_t bucket;
+
+	if (!atomic_compare_exchange_strong_explicit(table_word(table, page), &word, claimed, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return false;
+	bucket = epoch_enter(&queue->vswap->epoch, &queue->epoch);
+	atomic_thread_fence(memory_order_release); /* the claimed bit is seen before the new checksum */
+	atomic_store_explicit(table_checksum(table, page), page_checksum(request_page(io, segment->next)),
+			      memory_order_relaxed);
+	if (word_tag(word) == WORD_NONE)
+		table_book(table, 1);
+	table_publish(table, page, claimed, word_next(claimed, WORD_COMP, io->vs.packed));
+	vswap_count_tag(queue, word_tag(word), WORD_COMP);
+	reap_retire(queue, word);
+	epoch_exit(&queue->epoch, bucket);
+	io->vs.has_packed = false;
+	return true;
 }
 
 /*
@@ -119,6 +173,13 @@ static int write_claim_run(struct io_segment *segment, struct table *table)
 			if (segment->nr_run)
 				break;
 			if (write_same(segment, table, word, value))
+				segment->next++;
+			continue;
+		}
+		if (write_pack(io, index)) {
+			if (segment->nr_run)
+				break;
+			if (write_packed(segment, table, word))
 				segment->next++;
 			continue;
 		}
@@ -323,7 +384,7 @@ static void write_publish_page(struct io_segment *segment, uint32_t i)
 	table_publish(segment->table, page, old,
 		      word_next(old, segment->slab->tag, swp_slot(segment->slab->id, segment->slot + i).val));
 	vswap_count_tag(queue, word_tag(old), segment->slab->tag);
-	if (!word_has_slot(old) || vswap_word_is_at(old, segment->slab, segment->slot + i))
+	if (vswap_word_is_at(old, segment->slab, segment->slot + i))
 		return;
 	if (write_is_tainted(segment, old))
 		reap_quarantine(queue, segment->tainted_slab, swp_slot_index(word_slot(old)), segment->tainted_fence);

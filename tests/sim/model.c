@@ -23,7 +23,7 @@ struct model_page {
 
 /* ---- the values ---- */
 
-/* Every eighth value is zeros, every eighth a repeated word, the others look random. */
+/* Every eighth value is zeros, every eighth a repeated word, two of eight can be compressed, the others look random. */
 static void value_fill(uint64_t op, uint64_t page, void *bytes)
 {
 	struct rand_state rand = { .s = op * 0x10001 + page };
@@ -35,7 +35,7 @@ static void value_fill(uint64_t op, uint64_t page, void *bytes)
 		return;
 	}
 	for (i = 0; i < FSW_PAGE_SIZE / 8; i++)
-		words[i] = op % 8 == 1 ? op : rand_next(&rand);
+		words[i] = op % 8 == 1 ? op : op % 8 < 4 && i % 2 ? 0 : rand_next(&rand);
 }
 
 static bool value_matches(uint64_t op, uint64_t page, const void *bytes)

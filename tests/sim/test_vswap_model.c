@@ -200,11 +200,12 @@ static void verify_turn(void *arg, unsigned queue)
 	turn(arg, queue);
 }
 
-static struct world *world_create(uint64_t seed)
+static struct world *world_create(uint64_t seed, uint64_t comp_limit_bytes)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	struct vswap_options options = {
-		.nr_pages = NR_PAGES, .nr_queues = NR_QUEUES, .max_slabs = 64, .reserve_tables = 256, .seed = seed | 1
+		.nr_pages = NR_PAGES, .nr_queues = NR_QUEUES, .max_slabs = 64, .reserve_tables = 256, .seed = seed | 1,
+		.comp_limit_bytes = comp_limit_bytes, .comp_algorithm = seed % 2 ? COMP_LZ4 : COMP_ZSTD, .comp_level = 1
 	};
 	static const char *const name[NR_BACKENDS] = { "one", "two", "disk" };
 	unsigned i;
@@ -245,7 +246,7 @@ static void world_free(struct world *w)
 }
 
 /* hazards: 0 nothing fails (and no read may); 1 operations fail; 2 bytes are corrupted and servers lost as well. */
-static void run(unsigned hazards, uint64_t nr_ops)
+static void run(unsigned hazards, uint64_t nr_ops, uint64_t comp_limit_bytes)
 {
 	uint64_t seed = model_environment("FARSWAP_SEED", (uint64_t)time(NULL) * 3 + hazards);
 	struct vswap_stats stats;
@@ -253,7 +254,7 @@ static void run(unsigned hazards, uint64_t nr_ops)
 
 	nr_ops = model_environment("FARSWAP_OPS", nr_ops);
 	print_message("seed %" PRIu64 "\n", seed);
-	w = world_create(seed);
+	w = world_create(seed, comp_limit_bytes);
 	while (w->model.nr_done < nr_ops) {
 		w->model.step++;
 		switch (rand_below(&w->rand, 4)) {
@@ -278,25 +279,33 @@ static void run(unsigned hazards, uint64_t nr_ops)
 		      stats.nr_relocated, stats.nr_poisoned);
 	assert_true(hazards == 2 || stats.nr_checksum_errors == 0);
 	assert_true(w->nr_drained > 0 && stats.nr_relocated > 0);
+	assert_true(!comp_limit_bytes || stats.nr_written_back > 0);
 	world_free(w);
 }
 
 static void test_nothing_fails(void **state)
 {
 	(void)state;
-	run(0, 250000);
+	run(0, 250000, 0);
 }
 
 static void test_operations_fail(void **state)
 {
 	(void)state;
-	run(1, 250000);
+	run(1, 250000, 0);
+}
+
+/* The first tier is too small for what would fit into it: it is written back all the time. */
+static void test_what_shrinks_is_compressed(void **state)
+{
+	(void)state;
+	run(1, 250000, 1u << 20);
 }
 
 static void test_bytes_are_lost(void **state)
 {
 	(void)state;
-	run(2, 250000);
+	run(2, 250000, 0);
 }
 
 int main(void)
@@ -304,6 +313,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_fails),
 		cmocka_unit_test(test_operations_fail),
+		cmocka_unit_test(test_what_shrinks_is_compressed),
 		cmocka_unit_test(test_bytes_are_lost),
 	};
 
