@@ -73,7 +73,12 @@ void folio_put(struct folio *folio)
 
 uint32_t folio_flags(const struct folio *folio)
 {
-	return __atomic_load_n(&folio->flags_, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&folio->flags_, __ATOMIC_SEQ_CST) & ~FOLIO_UNHELD;
+}
+
+static bool folio_is_unheld(const struct folio *folio)
+{
+	return (__atomic_load_n(&folio->flags_, __ATOMIC_SEQ_CST) & FOLIO_UNHELD) != 0;
 }
 
 void folio_set_flags(struct folio *folio, uint32_t flags)
@@ -163,12 +168,12 @@ void folio_unlock(struct vswap_queue *queue, struct folio *folio)
 {
 	assert(folio_is_locked(folio));
 	for (;;) {
-		if (BASE_UNLIKELY(folio_flags(folio) & FOLIO_UNHELD))
+		if (BASE_UNLIKELY(folio_is_unheld(folio)))
 			swapcache_drop_unheld(queue, folio);
 		if (folio_unlock_once(folio))
 			return;
 		/* It was set between the two, by somebody who found the folio locked. */
-		if (BASE_LIKELY(!(folio_flags(folio) & FOLIO_UNHELD)) || !folio_trylock(folio))
+		if (BASE_LIKELY(!folio_is_unheld(folio)) || !folio_trylock(folio))
 			return;
 	}
 }

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/sys/tsan.h"
+
 #define TABLE_DEAD 0x80000000u
 /* Tables of one region: few at first, then a sixteenth of what there is, so that neither waste nor mappings pile up. */
 #define TABLE_REGION_MIN 16u
@@ -77,6 +79,7 @@ static void table_give(struct table_map *map, struct table *table)
 {
 	cds_lfs_node_init(&table->free_link);
 	atomic_fetch_add_explicit(&map->nr_free, 1, memory_order_relaxed);
+	sys_tsan_release(&table->free_link); /* the push and the pop are full barriers, which TSan does not see */
 	cds_lfs_push(&map->free, &table->free_link);
 }
 
@@ -117,6 +120,7 @@ static struct table *table_take(struct table_map *map)
 
 	if (!node)
 		return NULL;
+	sys_tsan_acquire(node);
 	if (atomic_fetch_sub_explicit(&map->nr_free, 1, memory_order_relaxed) == map->reserve / 2 + 1 && map->low)
 		map->low(map->low_arg);
 	return BASE_CONTAINER_OF(node, struct table, free_link);
