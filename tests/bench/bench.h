@@ -50,6 +50,8 @@ json_t *bench_drain(const struct bench_options *options);
 json_t *bench_vswap(const struct bench_options *options);
 /* The part of bench_vswap about entries that are allocated (client/vswap/swap.h): adds its figures to the object. */
 void bench_entries(const struct bench_options *options, json_t *object);
+/* And the one about what it costs to empty a server, by what there is on it and beside it. */
+void bench_drain_cost(const struct bench_options *options, json_t *object);
 json_t *bench_nbd(const struct bench_options *options, const char *self);
 /* Serves NBD on a unix socket from memory of this process until standard input ends: the other side of bench_nbd. */
 int bench_nbd_serve(const char *socket_path, uint64_t size_bytes, int cpu);

@@ -1,6 +1,7 @@
 #include "tests/bench/device.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/sys/rcu.h"
 #include "common/sys/thread.h"
@@ -9,10 +10,20 @@
 
 static int null_submit(struct backend *backend, unsigned queue, struct backend_io *io)
 {
-	struct device *device = BASE_CONTAINER_OF(backend, struct device, backend);
+	struct null_server *server = BASE_CONTAINER_OF(backend, struct null_server, backend);
 
-	TAILQ_INSERT_TAIL(&device->queue[queue].pending, io, link);
+	TAILQ_INSERT_TAIL(&server->queue[queue].pending, io, link);
 	return 0;
+}
+
+static void null_read(const struct device *device, struct backend_io *io)
+{
+	uint32_t i;
+	size_t at;
+
+	for (i = 0; i < io->nr_iov; i++)
+		for (at = 0; at < io->iov[i].iov_len; at += FSW_PAGE_SIZE)
+			memcpy((char *)io->iov[i].iov_base + at, device->io.buf, FSW_PAGE_SIZE);
 }
 
 static unsigned null_poll(struct sys_poller *poller)
@@ -23,12 +34,80 @@ static unsigned null_poll(struct sys_poller *poller)
 
 	for (; (io = TAILQ_FIRST(&queue->pending)) != NULL; nr++) {
 		TAILQ_REMOVE(&queue->pending, io, link);
+		if (io->op == IO_READ)
+			null_read(queue->server->device, io);
 		io->done(io, 0);
 	}
 	return nr;
 }
 
 static const struct backend_ops null_ops = { .name = "null", .submit = null_submit };
+
+static void null_server_init(struct device *device, struct null_server *server)
+{
+	unsigned i;
+
+	server->device = device;
+	server->backend.ops = &null_ops;
+	server->backend.kind = BACKEND_REMOTE;
+	server->backend.nr_queues = DEVICE_QUEUES + 1;
+	atomic_store(&server->backend.state, BACKEND_UP);
+	for (i = 0; i <= DEVICE_QUEUES; i++) {
+		server->queue[i].server = server;
+		TAILQ_INIT(&server->queue[i].pending);
+		server->queue[i].poller.poll = null_poll;
+		sys_poller_add(device->reactor[i], &server->queue[i].poller);
+	}
+	bench_check("backend", vswap_backend_add(device->vswap, &server->backend));
+}
+
+/* Every page of it is the same, and nothing that a SAME page could hold. */
+static void device_create_buffer(struct device *device)
+{
+	struct rand_state rand = { .s = 1 };
+	char *pages = aligned_alloc(FSW_PAGE_SIZE, DEVICE_RUN * FSW_PAGE_SIZE);
+	unsigned i;
+
+	for (i = 0; i < FSW_PAGE_SIZE / 8; i++)
+		((uint64_t *)(void *)pages)[i] = rand_next(&rand);
+	for (i = 1; i < DEVICE_RUN; i++)
+		memcpy(pages + (size_t)i * FSW_PAGE_SIZE, pages, FSW_PAGE_SIZE);
+	device->io.buf = pages;
+}
+
+struct device *device_create(uint64_t nr_pages, uint64_t nr_entries)
+{
+	struct vswap_options options = { .nr_pages = nr_pages, .nr_entries = nr_entries, .nr_queues = DEVICE_QUEUES,
+					 .max_slabs = 1024 };
+	struct device *device = calloc(1, sizeof(*device));
+	unsigned i;
+
+	device_create_buffer(device);
+	bench_check("vswap", vswap_create(&options, &device->vswap));
+	for (i = 0; i <= DEVICE_QUEUES; i++) {
+		struct sys_reactor_options reactor = { .name = "bench", .cpu = -1, .manual = true };
+
+		bench_check("reactor", sys_reactor_create(&reactor, &device->reactor[i]));
+		vswap_queue_bind(device->vswap, i, device->reactor[i]);
+	}
+	for (i = 0; i < DEVICE_SERVERS; i++)
+		null_server_init(device, &device->server[i]);
+	return device;
+}
+
+void device_free(struct device *device)
+{
+	unsigned i, s;
+
+	vswap_free(device->vswap);
+	for (s = 0; s < DEVICE_SERVERS; s++)
+		for (i = 0; i <= DEVICE_QUEUES; i++)
+			sys_poller_remove(&device->server[s].queue[i].poller);
+	for (i = 0; i <= DEVICE_QUEUES; i++)
+		sys_reactor_free(device->reactor[i]);
+	free(device->io.buf);
+	free(device);
+}
 
 void device_turn(struct device *device)
 {
@@ -38,55 +117,12 @@ void device_turn(struct device *device)
 		sys_reactor_turn(device->reactor[i]);
 }
 
-struct device *device_create(uint64_t nr_pages, uint64_t nr_entries)
-{
-	struct vswap_options options = { .nr_pages = nr_pages, .nr_entries = nr_entries, .nr_queues = DEVICE_QUEUES,
-					 .max_slabs = 1024 };
-	struct device *device = calloc(1, sizeof(*device));
-	struct rand_state rand = { .s = 1 };
-	unsigned i;
-
-	device->io.buf = aligned_alloc(FSW_PAGE_SIZE, DEVICE_RUN * FSW_PAGE_SIZE);
-	for (i = 0; i < DEVICE_RUN * FSW_PAGE_SIZE / 8; i++)
-		((uint64_t *)device->io.buf)[i] = rand_next(&rand);
-
-	bench_check("vswap", vswap_create(&options, &device->vswap));
-	device->backend.ops = &null_ops;
-	device->backend.kind = BACKEND_REMOTE;
-	device->backend.nr_queues = DEVICE_QUEUES + 1;
-	atomic_store(&device->backend.state, BACKEND_UP);
-	for (i = 0; i <= DEVICE_QUEUES; i++) {
-		struct sys_reactor_options reactor = { .name = "bench", .cpu = -1, .manual = true };
-
-		bench_check("reactor", sys_reactor_create(&reactor, &device->reactor[i]));
-		vswap_queue_bind(device->vswap, i, device->reactor[i]);
-		TAILQ_INIT(&device->queue[i].pending);
-		device->queue[i].poller.poll = null_poll;
-		sys_poller_add(device->reactor[i], &device->queue[i].poller);
-	}
-	bench_check("backend", vswap_backend_add(device->vswap, &device->backend));
-	return device;
-}
-
-void device_free(struct device *device)
-{
-	unsigned i;
-
-	vswap_free(device->vswap);
-	for (i = 0; i <= DEVICE_QUEUES; i++) {
-		sys_poller_remove(&device->queue[i].poller);
-		sys_reactor_free(device->reactor[i]);
-	}
-	free(device->io.buf);
-	free(device);
-}
-
-void device_add_slabs(struct device *device, unsigned nr)
+void device_add_slabs(struct device *device, unsigned server, unsigned nr)
 {
 	for (; nr; nr--) {
 		struct backend_slab *slab = &device->slab[device->nr_slabs];
 
-		*slab = (struct backend_slab){ .backend = &device->backend, .index = device->nr_slabs++,
+		*slab = (struct backend_slab){ .backend = &device->server[server].backend, .index = device->nr_slabs++,
 					       .nr_slots = DEVICE_SLAB_SLOTS };
 		bench_check("slab", vswap_slab_add(device->vswap, slab));
 	}
@@ -115,6 +151,17 @@ void device_do(struct device *device, enum io_op op, uint64_t page)
 	sys_reactor_call(device->reactor[0], device_submit_on_reactor, device);
 	while (!device->done)
 		device_turn(device);
+}
+
+void device_fill(struct device *device, uint64_t first, uint64_t nr_pages)
+{
+	uint64_t page;
+
+	for (page = first; page < first + nr_pages; page += DEVICE_RUN) {
+		if (page % (DEVICE_RUN * 32) == 0)
+			bench_check("refill", vswap_refill(device->vswap));
+		device_do(device, IO_WRITE, page);
+	}
 }
 
 /* ---- steps ---- */

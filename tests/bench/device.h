@@ -18,14 +18,23 @@
 #define DEVICE_RUN 512u
 #define DEVICE_THREADS 2u
 
+#define DEVICE_SERVERS 2u
+
 struct null_queue {
+	struct null_server *server;
 	struct sys_poller poller;
 	struct backend_io_list pending;
 };
 
-struct device {
+/* A backend that keeps no bytes: every page that is read is the one page that the device writes. */
+struct null_server {
 	struct backend backend;
+	struct device *device;
 	struct null_queue queue[DEVICE_QUEUES + 1];
+};
+
+struct device {
+	struct null_server server[DEVICE_SERVERS];
 	struct backend_slab slab[DEVICE_SLABS + DEVICE_SPARE_SLABS];
 	unsigned nr_slabs;
 	struct sys_reactor *reactor[DEVICE_QUEUES + 1];
@@ -37,11 +46,13 @@ struct device {
 /* With a block device of nr_pages, and nr_entries that can be allocated; no slabs yet. */
 struct device *device_create(uint64_t nr_pages, uint64_t nr_entries);
 void device_free(struct device *device);
-void device_add_slabs(struct device *device, unsigned nr);
+void device_add_slabs(struct device *device, unsigned server, unsigned nr);
 /* One turn of each reactor. */
 void device_turn(struct device *device);
 /* One request of DEVICE_RUN pages, until it is done; its bytes are nothing that a SAME page could hold. */
 void device_do(struct device *device, enum io_op op, uint64_t page);
+/* Writes the pages from first on, a multiple of DEVICE_RUN. */
+void device_fill(struct device *device, uint64_t first, uint64_t nr_pages);
 /* What submits a request of the device's own calls as its done. */
 void device_done(struct fsw_io *io, int status);
 

@@ -190,7 +190,7 @@ void bench_entries(const struct bench_options *options, json_t *object)
 {
 	struct device *device = device_create(0, ENTRIES_NR);
 
-	device_add_slabs(device, 2 * ENTRIES_CLUSTERS * SWP_CLUSTER_ENTRIES / DEVICE_SLAB_SLOTS);
+	device_add_slabs(device, 0, 2 * ENTRIES_CLUSTERS * SWP_CLUSTER_ENTRIES / DEVICE_SLAB_SLOTS);
 	json_object_set_new(object, "alloc_and_free_order_0",
 			    measure_step(device, options, 1, ENTRIES_STEPS, run_alloc_0, NULL));
 	json_object_set_new(object, "alloc_and_free_order_9",

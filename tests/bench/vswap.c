@@ -54,12 +54,9 @@ static json_t *measure_memory(struct device *device, size_t before_bytes)
 
 	json_array_append_new(list, memory_json(device, before_bytes, 0));
 	for (quarter = 1; quarter <= VSWAP_QUARTERS; quarter++) {
-		device_add_slabs(device, DEVICE_SLABS / VSWAP_QUARTERS);
-		for (; page < DEVICE_PAGES / VSWAP_QUARTERS * quarter; page += DEVICE_RUN) {
-			if (page % (DEVICE_RUN * 32) == 0)
-				bench_check("refill", vswap_refill(device->vswap));
-			device_do(device, IO_WRITE, page);
-		}
+		device_add_slabs(device, 0, DEVICE_SLABS / VSWAP_QUARTERS);
+		device_fill(device, page, DEVICE_PAGES / VSWAP_QUARTERS);
+		page += DEVICE_PAGES / VSWAP_QUARTERS;
 		json_array_append_new(list, memory_json(device, before_bytes, page));
 	}
 	return list;
@@ -216,11 +213,12 @@ json_t *bench_vswap(const struct bench_options *options)
 			    measure_step(device, options, DEVICE_PAGES / 2, VSWAP_STEPS, run_lookup, run_nothing));
 	json_object_set_new(object, "word_cas",
 			    measure_step(device, options, VSWAP_WARM_PAGES, VSWAP_STEPS, run_swing, run_nothing));
-	device_add_slabs(device, DEVICE_SPARE_SLABS);
+	device_add_slabs(device, 0, DEVICE_SPARE_SLABS);
 	json_object_set_new(object, "slot_alloc_and_free", measure_step(device, options, 1, VSWAP_STEPS, run_slot, NULL));
 	json_object_set_new(object, "discard_of_clusters", measure_discard(device, options));
 	json_object_set_new(object, "rebuild_million_entries_per_s", measure_rebuild(device, options));
 	device_free(device);
 	bench_entries(options, object);
+	bench_drain_cost(options, object);
 	return object;
 }
