@@ -94,8 +94,11 @@ static void store_folio_done(struct fsw_io *io, int status)
 	folio_done done = store->folio_done;
 	void *arg = store->arg;
 
-	if (status == 0 && io->op == IO_READ)
+	if (io->op == IO_READ && status == 0)
 		folio_set_flags(folio, FOLIO_UPTODATE);
+	/* What was there before may be lost with it: the folio's bytes may be the only ones now, also if it was clean. */
+	if (io->op == IO_WRITE && status < 0)
+		folio_set_flags(folio, FOLIO_DIRTY);
 	folio_clear_flags(folio, FOLIO_UNDER_IO | (status == 0 ? FOLIO_DIRTY : 0));
 	store_put(store); /* first: done may want it */
 	done(folio, status, arg);
@@ -194,6 +197,15 @@ int swap_read_folio(struct vswap_queue *queue, struct folio *folio, folio_done d
 
 /* ---- hibernation ---- */
 
+/* A request holds its entry as well: it is not freed, and given to somebody else, while the request may come back to it. */
+static void hibernation_let_go(struct vswap_queue *queue, swp_entry_t entry)
+{
+	int err = swap_put_entries_direct(queue, entry, 1);
+
+	assert(err == 0);
+	(void)err;
+}
+
 static void hibernation_io_done(struct fsw_io *io, int status)
 {
 	struct store *store = BASE_CONTAINER_OF(io, struct store, io);
@@ -202,6 +214,7 @@ static void hibernation_io_done(struct fsw_io *io, int status)
 	hibernation_done done = store->hibernation_done;
 	void *arg = store->arg;
 
+	hibernation_let_go(queue, entry);
 	store_put(store);
 	done(queue, entry, status, arg);
 }
@@ -216,20 +229,22 @@ static void hibernation_count(struct vswap_queue *queue, int64_t n)
 static void hibernation_alloc_done(struct fsw_io *io, int status)
 {
 	struct store *store = BASE_CONTAINER_OF(io, struct store, io);
-	int err;
 
 	if (status < 0) {
-		err = swap_put_entries_direct(store->queue, store->entry, 1);
-		assert(err == 0);
-		(void)err;
+		hibernation_let_go(store->queue, store->entry);
 		hibernation_count(store->queue, -1);
 	}
 	hibernation_io_done(io, status);
 }
 
+/* The entry has one holder. */
 static void hibernation_start(struct store *store, enum io_op op, swp_entry_t entry, void *page, hibernation_done done,
 			      void *arg)
 {
+	int err = swap_dup_entry_direct(store->queue, entry);
+
+	assert(err == 0);
+	(void)err;
 	store->hibernation_done = done;
 	store->arg = arg;
 	store_start(store, op, entry, 1, page, true);
@@ -257,11 +272,12 @@ int swap_alloc_hibernation_slot(struct vswap_queue *queue, hibernation_done done
 static int hibernation_io(struct vswap_queue *queue, swp_entry_t entry, enum io_op op, void *page, hibernation_done done,
 			  void *arg)
 {
+	uint32_t count = swp_swapcount(queue, entry);
 	struct store *store;
 
-	if ((uintptr_t)page % FSW_PAGE_SIZE != 0 || swp_swapcount(queue, entry) != 1)
+	if ((uintptr_t)page % FSW_PAGE_SIZE != 0 || count == 0)
 		return -EINVAL;
-	store = store_get(queue);
+	store = count == 1 ? store_get(queue) : NULL;
 	if (!store)
 		return -EBUSY;
 	store->io.done = hibernation_io_done;
@@ -290,9 +306,9 @@ int swap_free_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry)
 		return -ENOENT;
 	table = table_lookup(&queue->vswap->tables, entry.val);
 	word = table ? atomic_load_explicit(table_word(table, entry.val), memory_order_acquire) : 0;
-	if (word_count(word) != 1 || word_is_cached(word))
+	if (word_count(word) == 0 || word_is_cached(word))
 		return -ENOENT;
-	if (word_is_claimed(word))
+	if (word_count(word) != 1)
 		return -EBUSY;
 	err = swap_put_entries_direct(queue, entry, 1);
 	if (err == 0)

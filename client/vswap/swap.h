@@ -219,8 +219,10 @@ typedef void (*folio_done)(struct folio *folio, int status, void *arg);
 
 /*
  * Stores a folio that is up to date: each page in a slot, compressed, or as the one value that it repeats. The old backing is
- * released after the new one is published. With status 0 the folio is clean. 0: done is called; -EBUSY: it is being stored
- * already, or all requests of the queue are in use (their number is vswap_options.nr_folio_ios).
+ * released after the new one is published. With status 0 the folio is clean, with another it is dirty.
+ *
+ * 0: done is called; -EBUSY: it is being stored already, or all requests of the queue are in use (their number is
+ * vswap_options.nr_folio_ios).
  */
 int vswap_store_folio(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg);
 /* The same, but every page into a slot of its own, whatever it holds: for what must be on a server or on the disk. */
@@ -249,7 +251,7 @@ int swap_alloc_hibernation_slot(struct vswap_queue *queue, hibernation_done done
 int swap_write_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry, const void *page, hibernation_done done,
 				void *arg);
 int swap_read_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry, void *page, hibernation_done done, void *arg);
-/* 0; -ENOENT when it is not one that is held once and outside the cache; -EBUSY while it is being written. */
+/* 0; -ENOENT when it is in the cache or held by nobody; -EBUSY while it is being written or read, or held by another. */
 int swap_free_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry);
 
 #ifdef __cplusplus

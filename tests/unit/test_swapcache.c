@@ -275,6 +275,30 @@ static void test_a_drain_moves_what_is_held_and_cached(void **state)
 	swap_fixture_free(f);
 }
 
+/* A clean folio whose bytes could not be stored once more is dirty: what was there may be lost, and it must not be dropped. */
+static void test_a_failed_store_leaves_a_dirty_folio(void **state)
+{
+	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
+	swp_entry_t entry;
+	struct test_folio *test = stored(f, 6, &entry);
+
+	(void)state;
+	f->hand[0]->nr_fail = 100;
+	assert_true(test_folio_do(f, test, vswap_assign_slot) < 0);
+	assert_int_equal(folio_flags(&test->folio) & FOLIO_DIRTY, FOLIO_DIRTY);
+	assert_int_equal(put_swap_folio(swap_queue(f), &test->folio, entry), -EBUSY);
+	f->hand[0]->nr_fail = 0;
+	atomic_fetch_add(&f->hand[0]->backend.fence, 1);
+	assert_int_equal(test_folio_do(f, test, vswap_store_folio), 0);
+	memset(test->folio.data, 0, FSW_PAGE_SIZE);
+	assert_int_equal(test_folio_do(f, test, swap_read_folio), 0);
+	assert_true(test_folio_holds(test, 6));
+	assert_int_equal(swap_free_nr(swap_queue(f), entry, 1), 0);
+	folio_unlock(swap_queue(f), &test->folio);
+	test_folio_free(f, test);
+	swap_fixture_free(f);
+}
+
 struct hibernation {
 	swp_entry_t entry;
 	int status;
@@ -318,6 +342,18 @@ static void test_a_hibernation_slot_is_its_own(void **state)
 	assert_int_equal(swap_free_hibernation_slot(swap_queue(f), got.entry), -ENOENT);
 	vswap_stats(f->vswap, &stats);
 	assert_int_equal(stats.nr_hibernation, 0);
+
+	/* Also while the write has claimed nothing: it waits for a slot, and there is none. */
+	got.status = FIXTURE_PENDING;
+	assert_int_equal(swap_alloc_hibernation_slot(swap_queue(f), hibernated, &got), 0);
+	swap_turns(f, 4);
+	atomic_store(&f->hand[0]->backend.state, BACKEND_DOWN);
+	assert_int_equal(swap_write_hibernation_slot(swap_queue(f), got.entry, test->folio.data, hibernated, &got), 0);
+	assert_int_equal(swap_free_hibernation_slot(swap_queue(f), got.entry), -EBUSY);
+	assert_int_equal(swap_read_hibernation_slot(swap_queue(f), got.entry, page->folio.data, hibernated, &got), -EBUSY);
+	atomic_store(&f->hand[0]->backend.state, BACKEND_UP);
+	swap_turns(f, 900);
+	assert_int_equal(swap_free_hibernation_slot(swap_queue(f), got.entry), 0);
 
 	f->hand[0]->nr_fail = 100;
 	got.status = FIXTURE_PENDING;
@@ -414,6 +450,7 @@ int main(void)
 		cmocka_unit_test(test_who_waits_for_a_folio_is_called_in_order),
 		cmocka_unit_test(test_same_pages_need_no_slot),
 		cmocka_unit_test(test_a_drain_moves_what_is_held_and_cached),
+		cmocka_unit_test(test_a_failed_store_leaves_a_dirty_folio),
 		cmocka_unit_test(test_a_hibernation_slot_is_its_own),
 		cmocka_unit_test(test_all_entries_can_be_allocated_at_every_order),
 		cmocka_unit_test(test_no_cluster_is_lost_without_memory),
