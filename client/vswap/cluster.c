@@ -199,8 +199,8 @@ static struct table *cluster_open_listed(struct cluster_map *map, struct table_l
 	return table;
 }
 
-/* A cluster that was not in use. NULL with *ret_err: -ENOSPC, or -ENOMEM when there is one and no table for it. */
-static struct table *cluster_open_unused(struct cluster_map *map, int *ret_err)
+/* A cluster that was not in use. NULL: there is none; or, with *ret_no_table, no table for it. */
+static struct table *cluster_open_unused(struct cluster_map *map, bool *ret_no_table)
 {
 	struct table *table;
 	uint64_t index;
@@ -212,10 +212,8 @@ static struct table *cluster_open_unused(struct cluster_map *map, int *ret_err)
 		atomic_fetch_add_explicit(&map->nr_in_use, 1, memory_order_relaxed);
 	}
 	lock_release(&map->lock);
-	if (index == UINT64_MAX) {
-		*ret_err = -ENOSPC;
+	if (index == UINT64_MAX)
 		return NULL;
-	}
 	table = table_pin(map->tables, (map->first + index) << TABLE_SHIFT, true);
 	lock_acquire(&map->lock);
 	if (table) {
@@ -223,9 +221,9 @@ static struct table *cluster_open_unused(struct cluster_map *map, int *ret_err)
 	} else { /* nobody has seen it: it is as it was */
 		bit_clear(map, index);
 		atomic_fetch_sub_explicit(&map->nr_in_use, 1, memory_order_relaxed);
+		*ret_no_table = true;
 	}
 	lock_release(&map->lock);
-	*ret_err = -ENOMEM;
 	return table;
 }
 
@@ -247,15 +245,14 @@ static struct table *cluster_open_other(struct cluster_map *map, unsigned order)
 	return table;
 }
 
-static struct table *cluster_open(struct cluster_map *map, unsigned order, unsigned nr_tries, int *ret_err)
+static struct table *cluster_open(struct cluster_map *map, unsigned order, unsigned nr_tries, bool *ret_no_table)
 {
 	struct table *table = NULL;
 
-	*ret_err = -ENOSPC;
 	if (order < FOLIO_MAX_ORDER && nr_tries == 0)
 		table = cluster_open_listed(map, &map->roomy[order]);
 	if (!table)
-		table = cluster_open_unused(map, ret_err);
+		table = cluster_open_unused(map, ret_no_table);
 	if (!table && order < FOLIO_MAX_ORDER)
 		table = cluster_open_listed(map, nr_tries % 2 ? &map->roomy[order] : &map->tight[order]);
 	if (!table && order < FOLIO_MAX_ORDER)
@@ -315,9 +312,9 @@ static bool cluster_cursor_rewind(struct cluster_cursor *cursor)
 int cluster_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigned order, struct table **ret_table,
 		 uint32_t *ret_offset)
 {
+	bool no_table = false;
 	unsigned nr_tries;
 	uint32_t offset;
-	int err;
 
 	if (!cluster_map_manages(map))
 		return -ENOSPC;
@@ -334,14 +331,14 @@ int cluster_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigne
 			}
 			cluster_cursor_close(map, cursor);
 		}
-		cursor->table = cluster_open(map, order, nr_tries, &err);
+		cursor->table = cluster_open(map, order, nr_tries, &no_table);
 		if (!cursor->table)
-			return err;
+			break;
 		cursor->table->order = (uint8_t)order;
 		cursor->next = 0;
 	}
 	cluster_cursor_close(map, cursor);
-	return -ENOSPC;
+	return no_table ? -ENOMEM : -ENOSPC;
 }
 
 /* ---- from the words alone ---- */
