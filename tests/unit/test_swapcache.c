@@ -19,6 +19,8 @@ static void test_allocation_is_cached_and_held_by_nobody(void **state)
 	assert_int_equal(folio_alloc_swap(swap_queue(f), &test->folio, 3, &entry), -EINVAL); /* it has entries */
 	assert_int_equal(folio_flags(&test->folio), FOLIO_UPTODATE | FOLIO_DIRTY | FOLIO_SWAPCACHE);
 	assert_int_equal(swp_swapcount(swap_queue(f), entry), 0);
+	assert_int_equal(swap_dup_entry_direct(swap_queue(f), entry), -ENOENT); /* nobody holds it who could fork */
+	assert_int_equal(swap_duplicate_nr(swap_queue(f), entry, 8), -ENOENT);
 	assert_false(folio_swapped(swap_queue(f), &test->folio));
 	assert_int_equal(vswap_swapcache_only(swap_queue(f), entry, 100), 8);
 	assert_int_equal(non_swapcache_batch(swap_queue(f), entry, 100), 0);
@@ -114,6 +116,75 @@ static void test_insertion_is_all_or_nothing(void **state)
 		test_folio_free(f, again);
 	}
 	swap_fixture_free(f);
+}
+
+/* A range that begins in the middle of a folio and goes on over others: each is dropped by itself. */
+static void test_puts_from_the_middle_of_a_folio(void **state)
+{
+	static const unsigned order[3] = { 2, 1, 1 }, at[3] = { 0, 4, 6 };
+	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
+	struct test_folio *whole = test_folio_new(3, 1), *part[3];
+	swp_entry_t entry;
+	unsigned i;
+
+	(void)state;
+	assert_int_equal(folio_alloc_swap(swap_queue(f), &whole->folio, 3, &entry), 0);
+	assert_int_equal(folio_dup_swap(swap_queue(f), &whole->folio, FOLIO_ALL), 0);
+	assert_int_equal(test_folio_do(f, whole, vswap_store_folio), 0);
+	assert_int_equal(put_swap_folio(swap_queue(f), &whole->folio, entry), 0);
+	for (i = 0; i < 3; i++) {
+		part[i] = test_folio_new(order[i], 0);
+		assert_int_equal(swap_cache_add_folio(swap_queue(f), &part[i]->folio, (swp_entry_t){ entry.val + at[i] }), 0);
+		folio_unlock(swap_queue(f), &part[i]->folio);
+	}
+	assert_int_equal(swap_free_nr(swap_queue(f), entry, 2), 0);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(folio_flags(&part[i]->folio) & FOLIO_SWAPCACHE, FOLIO_SWAPCACHE);
+	assert_int_equal(swap_free_nr(swap_queue(f), (swp_entry_t){ entry.val + 2 }, 6), 0);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(folio_flags(&part[i]->folio) & FOLIO_SWAPCACHE, 0);
+	assert_int_equal(swap_tag(f, entry), WORD_NONE);
+	folio_unlock(swap_queue(f), &whole->folio);
+	test_folio_free(f, whole);
+	test_folios_free(f, part, 3);
+	swap_fixture_free(f);
+}
+
+/* The last entries that there can be: a range that ends at 2^32, and one that begins in front of 2^31. */
+static void test_ranges_that_end_at_the_end(void **state)
+{
+	static const uint64_t first[2] = { (1ull << 31) - 1024, (1ull << 32) - 1024 };
+	unsigned i, j;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		struct vswap_options options = { .nr_pages = first[i], .nr_entries = i ? 1024 : 2048,
+						 .nr_queues = FIXTURE_QUEUES, .max_slabs = 64, .reserve_tables = RESERVE,
+						 .seed = 1 };
+		struct fixture *f = fixture_create_with(&options);
+		unsigned nr = (unsigned)options.nr_entries >> 9;
+		struct test_folio *test[4];
+		swp_entry_t entry;
+
+		sys_rcu_read_lock();
+		for (j = 0; j < nr; j++) {
+			test[j] = test_folio_new(9, j);
+			assert_int_equal(folio_alloc_swap(swap_queue(f), &test[j]->folio, 9, &entry), 0);
+			assert_int_equal(folio_dup_swap(swap_queue(f), &test[j]->folio, FOLIO_ALL), 0);
+		}
+		entry.val = first[i];
+		assert_int_equal(vswap_swapcache_only(swap_queue(f), entry, UINT64_MAX), 0);
+		assert_int_equal(swap_put_entries_direct(swap_queue(f), entry, options.nr_entries + 1), -EINVAL);
+		assert_int_equal(swap_put_entries_direct(swap_queue(f), entry, UINT64_MAX), -EINVAL);
+		assert_int_equal(swap_put_entries_direct(swap_queue(f), entry, options.nr_entries), 0);
+		assert_int_equal(vswap_swapcache_only(swap_queue(f), entry, UINT64_MAX), options.nr_entries);
+		for (j = 0; j < nr; j++) {
+			assert_true(folio_free_swap(swap_queue(f), &test[j]->folio));
+			folio_unlock(swap_queue(f), &test[j]->folio);
+		}
+		test_folios_free(f, test, nr);
+		swap_fixture_free(f);
+	}
 }
 
 static struct test_folio *stored(struct fixture *f, uint64_t value, swp_entry_t *ret_entry)
@@ -299,6 +370,26 @@ static void test_a_failed_store_leaves_a_dirty_folio(void **state)
 	swap_fixture_free(f);
 }
 
+static void test_a_failed_read_is_not_up_to_date(void **state)
+{
+	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
+	swp_entry_t entry;
+	struct test_folio *test = stored(f, 6, &entry);
+
+	(void)state;
+	f->hand[0]->nr_fail = 100;
+	assert_true(test_folio_do(f, test, swap_read_folio) < 0);
+	assert_int_equal(folio_flags(&test->folio) & FOLIO_UPTODATE, 0);
+	assert_int_equal(test_folio_do(f, test, vswap_store_folio), -EINVAL); /* there is nothing to store */
+	f->hand[0]->nr_fail = 0;
+	assert_int_equal(test_folio_do(f, test, swap_read_folio), 0);
+	assert_true(test_folio_holds(test, 6));
+	assert_int_equal(swap_free_nr(swap_queue(f), entry, 1), 0);
+	folio_unlock(swap_queue(f), &test->folio);
+	test_folio_free(f, test);
+	swap_fixture_free(f);
+}
+
 struct hibernation {
 	swp_entry_t entry;
 	int status;
@@ -410,33 +501,35 @@ static void test_all_entries_can_be_allocated_at_every_order(void **state)
 /* Without a table for a new cluster nothing is lost: the next call, when there is one, finds everything as it was. */
 static void test_no_cluster_is_lost_without_memory(void **state)
 {
-	struct fixture *f = swap_fixture_create(ENTRIES, 4);
+	struct fixture *f = swap_fixture_create(ENTRIES * 4, 4);
+	uint64_t far = ENTRIES * 4; /* the last cluster's entries */
 	struct test_folio *test[32];
-	unsigned nr = 0, i;
+	unsigned nr = 0, nr_denied = 0, i;
 	swp_entry_t entry;
-	int err = 0;
+	struct table *held;
+	int err;
 
 	(void)state;
-	/* Order 9 takes a table and one for the folios of each cluster. */
-	while (err == 0 && nr < 32) {
+	/* A cluster takes a table, and one for its folios. With one taken away, it is the cluster's that is lacking. */
+	held = table_pin(&f->vswap->tables, far, true);
+	assert_non_null(held);
+	while (nr < 32) {
 		test[nr] = test_folio_new(9, nr);
-		err = folio_alloc_swap(swap_queue(f), &test[nr++]->folio, 9, &entry);
+		while ((err = folio_alloc_swap(swap_queue(f), &test[nr]->folio, 9, &entry)) == -ENOMEM) {
+			assert_int_equal(folio_alloc_swap(swap_queue(f), &test[nr]->folio, 9, &entry), -ENOMEM);
+			assert_int_equal(vswap_refill(f->vswap), 0);
+			nr_denied++;
+		}
+		assert_int_equal(err, 0);
+		nr++;
 	}
-	assert_int_equal(err, -ENOMEM);
-	for (i = 0; i < 3; i++)
-		assert_int_equal(folio_alloc_swap(swap_queue(f), &test[nr - 1]->folio, 9, &entry), -ENOMEM);
-	assert_int_equal(vswap_refill(f->vswap), 0);
-	assert_int_equal(folio_alloc_swap(swap_queue(f), &test[nr - 1]->folio, 9, &entry), 0);
-	for (; nr < ENTRIES >> 9; nr++) {
-		assert_int_equal(vswap_refill(f->vswap), 0);
-		test[nr] = test_folio_new(9, nr);
-		assert_int_equal(folio_alloc_swap(swap_queue(f), &test[nr]->folio, 9, &entry), 0);
-	}
+	assert_true(nr_denied > 2);
+	table_unpin(held, 0);
 	for (i = 0; i < nr; i++) {
 		assert_true(folio_free_swap(swap_queue(f), &test[i]->folio));
 		folio_unlock(swap_queue(f), &test[i]->folio);
-		test_folio_free(f, test[i]);
 	}
+	test_folios_free(f, test, nr);
 	swap_fixture_free(f);
 }
 
@@ -446,11 +539,14 @@ int main(void)
 		cmocka_unit_test(test_allocation_is_cached_and_held_by_nobody),
 		cmocka_unit_test(test_a_page_goes_out_and_comes_in),
 		cmocka_unit_test(test_insertion_is_all_or_nothing),
+		cmocka_unit_test(test_puts_from_the_middle_of_a_folio),
+		cmocka_unit_test(test_ranges_that_end_at_the_end),
 		cmocka_unit_test(test_counts_overflow_to_the_side),
 		cmocka_unit_test(test_who_waits_for_a_folio_is_called_in_order),
 		cmocka_unit_test(test_same_pages_need_no_slot),
 		cmocka_unit_test(test_a_drain_moves_what_is_held_and_cached),
 		cmocka_unit_test(test_a_failed_store_leaves_a_dirty_folio),
+		cmocka_unit_test(test_a_failed_read_is_not_up_to_date),
 		cmocka_unit_test(test_a_hibernation_slot_is_its_own),
 		cmocka_unit_test(test_all_entries_can_be_allocated_at_every_order),
 		cmocka_unit_test(test_no_cluster_is_lost_without_memory),

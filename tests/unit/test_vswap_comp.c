@@ -92,6 +92,31 @@ static void test_what_shrinks_stays_here(void **state)
 	fixture_free(f);
 }
 
+/* A read that is under way may still look at what was compressed: it stays until the read has ended. */
+static void test_an_object_waits_for_its_epoch(void **state)
+{
+	struct fixture *f = comp_create(LIMIT);
+	struct fixture_io *read = fixture_io_new(IO_READ, 0, 20, 0);
+
+	(void)state;
+	fixture_add_slab(f, 0, SLOTS);
+	assert_int_equal(fixture_do(f, IO_WRITE, 0, 10, 1), 0); /* random: in slots */
+	assert_int_equal(write_half(f, 10, 10, 2), 0);
+	f->hand[0]->hold = true;
+	fixture_submit(f, 1, read);
+	fixture_turns(f, 2);
+	assert_int_equal(fixture_do(f, IO_DISCARD, 10, 10, 0), 0);
+	fixture_turns(f, 20);
+	assert_int_equal(stats_of(f).nr_comp, 0);
+	assert_int_equal(stats_of(f).comp.nr_objects, 10);
+	f->hand[0]->hold = false;
+	assert_int_equal(fixture_wait(f, 1, read), 0);
+	fixture_turns(f, 8);
+	assert_int_equal(stats_of(f).comp.nr_objects, 0);
+	fixture_io_free(read);
+	fixture_free(f);
+}
+
 /* Random pages go straight to the server; those among them that shrink do not, and no page is taken for another. */
 static void test_what_does_not_shrink_goes_on(void **state)
 {
@@ -245,6 +270,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_shrinks_stays_here),
+		cmocka_unit_test(test_an_object_waits_for_its_epoch),
 		cmocka_unit_test(test_what_does_not_shrink_goes_on),
 		cmocka_unit_test(test_a_full_pool_is_written_back),
 		cmocka_unit_test(test_a_full_pool_without_slots),
