@@ -38,6 +38,7 @@ static void cluster_map_reset(struct cluster_map *map)
 		TAILQ_INIT(&map->tight[order]);
 	}
 	atomic_store(&map->nr_in_use, 0);
+	atomic_store(&map->nr_owned, 0);
 }
 
 int cluster_map_init(struct cluster_map *map, struct table_map *tables, uint64_t first, uint64_t nr)
@@ -143,6 +144,15 @@ static struct table_list *cluster_list(struct cluster_map *map, enum cluster_pla
 	return place == CLUSTER_TIGHT ? &map->tight[order] : NULL;
 }
 
+static void cluster_set_place(struct cluster_map *map, struct table *table, enum cluster_place to)
+{
+	if (cluster_place(table) == CLUSTER_OWNED)
+		atomic_fetch_sub_explicit(&map->nr_owned, 1, memory_order_relaxed);
+	if (to == CLUSTER_OWNED)
+		atomic_fetch_add_explicit(&map->nr_owned, 1, memory_order_relaxed);
+	atomic_store_explicit(&table->place, (uint8_t)to, memory_order_relaxed);
+}
+
 /* Under the map's lock. */
 static void cluster_move(struct cluster_map *map, struct table *table, enum cluster_place to)
 {
@@ -157,7 +167,7 @@ static void cluster_move(struct cluster_map *map, struct table *table, enum clus
 		bit_clear(map, table->cluster - map->first);
 		atomic_fetch_sub_explicit(&map->nr_in_use, 1, memory_order_relaxed);
 	}
-	atomic_store_explicit(&table->place, (uint8_t)to, memory_order_relaxed);
+	cluster_set_place(map, table, to);
 }
 
 bool cluster_entries_freed(struct cluster_map *map, struct table *table)
@@ -217,7 +227,7 @@ static struct table *cluster_open_unused(struct cluster_map *map, bool *ret_no_t
 	table = table_pin(map->tables, (map->first + index) << TABLE_SHIFT, true);
 	lock_acquire(&map->lock);
 	if (table) {
-		atomic_store_explicit(&table->place, CLUSTER_OWNED, memory_order_relaxed);
+		cluster_set_place(map, table, CLUSTER_OWNED);
 	} else { /* nobody has seen it: it is as it was */
 		bit_clear(map, index);
 		atomic_fetch_sub_explicit(&map->nr_in_use, 1, memory_order_relaxed);
@@ -309,15 +319,21 @@ static bool cluster_cursor_rewind(struct cluster_cursor *cursor)
 	return place == CLUSTER_UNUSED || place == CLUSTER_ROOMY;
 }
 
-int cluster_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigned order, struct table **ret_table,
-		 uint32_t *ret_offset)
+void cluster_cursors_close(struct cluster_map *map, struct cluster_cursor *cursors)
+{
+	unsigned order;
+
+	for (order = 0; order < CLUSTER_NR_ORDERS; order++)
+		cluster_cursor_close(map, &cursors[order]);
+}
+
+static int cluster_cursor_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigned order,
+			       struct table **ret_table, uint32_t *ret_offset)
 {
 	bool no_table = false;
 	unsigned nr_tries;
 	uint32_t offset;
 
-	if (!cluster_map_manages(map))
-		return -ENOSPC;
 	for (nr_tries = 0; nr_tries <= CLUSTER_MAX_TRIES; nr_tries++) {
 		if (cursor->table) {
 			offset = cluster_scan(cursor->table, cursor->next, order);
@@ -341,6 +357,23 @@ int cluster_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigne
 	return no_table ? -ENOMEM : -ENOSPC;
 }
 
+int cluster_find(struct cluster_map *map, struct cluster_cursor *cursors, unsigned order, struct table **ret_table,
+		 uint32_t *ret_offset)
+{
+	int err;
+
+	if (!cluster_map_manages(map))
+		return -ENOSPC;
+	err = cluster_cursor_find(map, &cursors[order], order, ret_table, ret_offset);
+	if (BASE_LIKELY(err != -ENOSPC))
+		return err;
+	cluster_cursors_close(map, cursors);
+	err = cluster_cursor_find(map, &cursors[order], order, ret_table, ret_offset);
+	if (err == -ENOSPC && atomic_load_explicit(&map->nr_owned, memory_order_relaxed) != 0)
+		return -EAGAIN;
+	return err;
+}
+
 /* ---- from the words alone ---- */
 
 void cluster_map_forget(struct cluster_map *map)
@@ -354,6 +387,7 @@ void cluster_map_adopt(struct cluster_map *map, struct table *table)
 	bit_set(map, table->cluster - map->first);
 	atomic_fetch_add_explicit(&map->nr_in_use, 1, memory_order_relaxed);
 	/* For it is on no list yet, whatever it says. */
-	atomic_store_explicit(&table->place, CLUSTER_OWNED, memory_order_relaxed);
+	atomic_store_explicit(&table->place, CLUSTER_UNUSED, memory_order_relaxed);
+	cluster_set_place(map, table, CLUSTER_OWNED);
 	cluster_move(map, table, cluster_place_for(table->nr_entries));
 }

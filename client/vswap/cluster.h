@@ -38,6 +38,7 @@ struct cluster_map {
 	struct table_list roomy[CLUSTER_NR_ORDERS];
 	struct table_list tight[CLUSTER_NR_ORDERS];
 	_Atomic uint64_t nr_in_use;
+	_Atomic uint64_t nr_owned; /* of these */
 };
 
 /* Where a queue allocates entries of one order. */
@@ -52,11 +53,14 @@ int cluster_map_init(struct cluster_map *map, struct table_map *tables, uint64_t
 void cluster_map_done(struct cluster_map *map);
 
 /*
- * Finds 2^order free entries in a row, aligned, in a cluster that the cursor owns, and moves the cursor behind them. They are
- * free until the caller changes their words: nobody else allocates there. 0; -ENOSPC, -ENOMEM as folio_alloc_swap.
- * Read-side section.
+ * Finds 2^order free entries in a row, aligned, in a cluster that the queue owns, and moves its cursor behind them. They are
+ * free until the caller changes their words: nobody else allocates there. cursors are those of one queue, one per order; when
+ * nothing else is left, the queue gives up what it owns for other orders.
+ *
+ * 0; -ENOSPC, -ENOMEM as folio_alloc_swap; -EAGAIN: nothing is left but, perhaps, in clusters that other queues own. Read-side
+ * section.
  */
-int cluster_find(struct cluster_map *map, struct cluster_cursor *cursor, unsigned order, struct table **ret_table,
+int cluster_find(struct cluster_map *map, struct cluster_cursor *cursors, unsigned order, struct table **ret_table,
 		 uint32_t *ret_offset) BASE_MUST_CHECK;
 
 /*
@@ -67,6 +71,8 @@ bool cluster_entries_freed(struct cluster_map *map, struct table *table) BASE_MU
 
 /* Gives the cursor's cluster back, so that others may allocate from it. Read-side section. */
 void cluster_cursor_close(struct cluster_map *map, struct cluster_cursor *cursor);
+/* All of a queue's. */
+void cluster_cursors_close(struct cluster_map *map, struct cluster_cursor *cursors);
 
 /* ---- vswap_check and vswap_rebuild: nobody is at work ---- */
 

@@ -110,7 +110,7 @@ static inline bool vswap_word_is_at(uint64_t word, const struct slab *slab, uint
 	return word_has_slot(word) && word_payload(word) == swp_slot(slab->id, slot).val;
 }
 
-/* Asks a queue to give back the cluster of slots that it allocates from. Any reactor. */
+/* Asks a queue to give back the clusters of slots and of entries that it allocates from. Any reactor. */
 void vswap_queue_ask_release(struct vswap_queue *queue);
 
 /* ---- request.c ---- */

@@ -114,8 +114,8 @@ void folio_unlock(struct vswap_queue *queue, struct folio *folio);
  * is not in the swap cache, and the folio into the swap cache in the same step. Their count is 0, their bytes are the folio's,
  * which becomes up to date and dirty. The swap cache has a reference to the folio from now on.
  *
- * 0; -ENOSPC: no such run is free (one of a smaller order may be; for order 0 there is not one entry); -ENOMEM: no table is
- * ready for a new cluster, more are being made: soon again.
+ * 0; -ENOSPC: no such run was found (one of a smaller order may be; for order 0 there is not one entry); -ENOMEM: no table is
+ * ready for a new cluster and more are being made, or what is left belongs to queues that have been asked for it: soon again.
  */
 int folio_alloc_swap(struct vswap_queue *queue, struct folio *folio, unsigned order, swp_entry_t *ret_entry);
 

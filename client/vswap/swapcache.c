@@ -122,6 +122,23 @@ static void swap_entries_set(struct vswap_queue *queue, struct table *table, uin
 	vswap_add_tag(queue, word_tag(word), nr);
 }
 
+/*
+ * As cluster_find. What is left belongs to other queues, if to anybody: they are asked for it. One entry is found then, in a
+ * moment; that a run is, is not so certain that one should wait for it.
+ */
+static int swap_find(struct vswap_queue *queue, unsigned order, struct table **ret_table, uint32_t *ret_offset)
+{
+	struct vswap *vswap = queue->vswap;
+	int err = cluster_find(&vswap->clusters, queue->allocating, order, ret_table, ret_offset);
+	unsigned i;
+
+	if (BASE_LIKELY(err != -EAGAIN))
+		return err;
+	for (i = 0; i < vswap->nr_queues; i++)
+		vswap_queue_ask_release(&vswap->queue[i]);
+	return order == 0 ? -ENOMEM : -ENOSPC;
+}
+
 int folio_alloc_swap(struct vswap_queue *queue, struct folio *folio, unsigned order, swp_entry_t *ret_entry)
 {
 	struct table_folios *folios;
@@ -131,7 +148,7 @@ int folio_alloc_swap(struct vswap_queue *queue, struct folio *folio, unsigned or
 
 	if (order != folio->order || !folio_is_locked(folio) || (folio_flags(folio) & FOLIO_SWAPCACHE))
 		return -EINVAL;
-	err = cluster_find(&queue->vswap->clusters, &queue->allocating[order], order, &table, &offset);
+	err = swap_find(queue, order, &table, &offset);
 	if (err < 0)
 		return err;
 	lock_acquire(&table->lock);
@@ -157,7 +174,7 @@ int swap_alloc_held(struct vswap_queue *queue, swp_entry_t *ret_entry)
 {
 	struct table *table;
 	uint32_t offset;
-	int err = cluster_find(&queue->vswap->clusters, &queue->allocating[0], 0, &table, &offset);
+	int err = swap_find(queue, 0, &table, &offset);
 
 	if (err < 0)
 		return err;

@@ -37,6 +37,7 @@ static void vswap_queue_release(struct sys_message *message)
 
 	atomic_store(&queue->release_sent, false);
 	slot_cursor_close(&queue->vswap->slabs, &queue->cursor);
+	cluster_cursors_close(&queue->vswap->clusters, queue->allocating);
 }
 
 void vswap_queue_ask_release(struct vswap_queue *queue)

@@ -498,6 +498,40 @@ static void test_all_entries_can_be_allocated_at_every_order(void **state)
 	swap_fixture_free(f);
 }
 
+/* What a queue keeps for itself is had when nothing else is left: at once if it is one's own, soon if it is another's. */
+static void test_the_last_entries_are_found_wherever_they_are(void **state)
+{
+	struct fixture *f = swap_fixture_create(1024, RESERVE);
+	struct test_folio **test = calloc(1024, sizeof(struct test_folio *));
+	struct vswap_queue *other = vswap_queue(f->vswap, 1);
+	unsigned nr = 0, nr_asked = 0, i;
+	swp_entry_t entry;
+	int err = 0;
+
+	(void)state;
+	test[nr] = test_folio_new(3, nr);
+	assert_int_equal(folio_alloc_swap(swap_queue(f), &test[nr++]->folio, 3, &entry), 0);
+	test[nr] = test_folio_new(0, nr);
+	assert_int_equal(folio_alloc_swap(other, &test[nr++]->folio, 0, &entry), 0);
+	for (test[nr] = test_folio_new(0, nr);; test[nr] = test_folio_new(0, nr)) {
+		while ((err = folio_alloc_swap(swap_queue(f), &test[nr]->folio, 0, &entry)) == -ENOMEM && nr_asked++ < 10)
+			swap_turns(f, 1);
+		if (err < 0)
+			break;
+		nr++;
+	}
+	assert_int_equal(err, -ENOSPC);
+	assert_int_equal(nr, 1024 - 7); /* one of them has eight */
+	assert_int_equal(nr_asked, 1);
+	for (i = 0; i < nr; i++)
+		assert_true(folio_free_swap(swap_queue(f), &test[i]->folio));
+	for (i = 0; i <= nr; i++)
+		folio_unlock(swap_queue(f), &test[i]->folio);
+	test_folios_free(f, test, nr + 1);
+	free(test);
+	swap_fixture_free(f);
+}
+
 /* Without a table for a new cluster nothing is lost: the next call, when there is one, finds everything as it was. */
 static void test_no_cluster_is_lost_without_memory(void **state)
 {
@@ -549,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_a_failed_read_is_not_up_to_date),
 		cmocka_unit_test(test_a_hibernation_slot_is_its_own),
 		cmocka_unit_test(test_all_entries_can_be_allocated_at_every_order),
+		cmocka_unit_test(test_the_last_entries_are_found_wherever_they_are),
 		cmocka_unit_test(test_no_cluster_is_lost_without_memory),
 	};
 
