@@ -275,8 +275,8 @@ static int hibernation_io(struct vswap_queue *queue, swp_entry_t entry, enum io_
 	uint32_t count = swp_swapcount(queue, entry);
 	struct store *store;
 
-	if ((uintptr_t)page % FSW_PAGE_SIZE != 0 || count == 0)
-		return -EINVAL;
+	if ((uintptr_t)page % FSW_PAGE_SIZE != 0 || count == 0 || swapcache_find(queue->vswap, entry.val))
+		return -EINVAL; /* not one, or its bytes are a folio's */
 	store = count == 1 ? store_get(queue) : NULL;
 	if (!store)
 		return -EBUSY;

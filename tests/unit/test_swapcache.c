@@ -370,6 +370,23 @@ static void test_a_failed_store_leaves_a_dirty_folio(void **state)
 	swap_fixture_free(f);
 }
 
+/* An entry that a folio stands for is no hibernation slot, whoever holds it. */
+static void test_hibernation_keeps_off_the_cache(void **state)
+{
+	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
+	swp_entry_t entry;
+	struct test_folio *test = stored(f, 6, &entry);
+
+	(void)state;
+	assert_int_equal(swap_write_hibernation_slot(swap_queue(f), entry, test->folio.data, NULL, NULL), -EINVAL);
+	assert_int_equal(swap_read_hibernation_slot(swap_queue(f), entry, test->folio.data, NULL, NULL), -EINVAL);
+	assert_int_equal(swap_free_hibernation_slot(swap_queue(f), entry), -ENOENT);
+	assert_int_equal(swap_free_nr(swap_queue(f), entry, 1), 0);
+	folio_unlock(swap_queue(f), &test->folio);
+	test_folio_free(f, test);
+	swap_fixture_free(f);
+}
+
 static void test_a_failed_read_is_not_up_to_date(void **state)
 {
 	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
@@ -580,6 +597,7 @@ int main(void)
 		cmocka_unit_test(test_same_pages_need_no_slot),
 		cmocka_unit_test(test_a_drain_moves_what_is_held_and_cached),
 		cmocka_unit_test(test_a_failed_store_leaves_a_dirty_folio),
+		cmocka_unit_test(test_hibernation_keeps_off_the_cache),
 		cmocka_unit_test(test_a_failed_read_is_not_up_to_date),
 		cmocka_unit_test(test_a_hibernation_slot_is_its_own),
 		cmocka_unit_test(test_all_entries_can_be_allocated_at_every_order),
