@@ -2,11 +2,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-#include "client/backend/disk/disk.h"
-#include "client/backend/remote/remote.h"
 #include "client/daemon_private.h"
 #include "common/base/err.h"
 
@@ -92,13 +89,8 @@ struct admin_owner daemon_owner(struct daemon *daemon)
 /* ---- start and stop ---- */
 
 static int (*const steps[])(struct daemon *daemon) = {
-	/* Memory, and what nobody else sees. */
-	daemon_create_reactors,
-	daemon_create_device,
-	/* What others may have already: refused before anything has begun. */
-	daemon_open_disk,
-	daemon_create_provision,
-	daemon_create_servers,
+	/* Memory, and what others may have already: refused before anything has begun. */
+	daemon_create_node,
 	daemon_listen_admin,
 	/* Threads: leases are opened and slabs fetched. */
 	daemon_run,
@@ -120,8 +112,6 @@ int daemon_start(const struct settings *settings, const struct sys_process_right
 	daemon->settings = settings;
 	daemon->rights = rights;
 	lock_mutex_init(&daemon->lock);
-	if (getrandom(&daemon->random, sizeof(daemon->random), 0) != sizeof(daemon->random))
-		daemon->random = sys_clock_now_ns(sys_clock_monotonic()) ^ (uint64_t)getpid() << 32;
 	for (size_t i = 0; i < BASE_ARRAY_SIZE(steps); i++) {
 		int ret = steps[i](daemon);
 
@@ -134,7 +124,8 @@ int daemon_start(const struct settings *settings, const struct sys_process_right
 		return ret;
 	}
 	config_format_size(settings->size_bytes, size);
-	log_notice("ready: a device of %s, %u servers%s", size, daemon->nr_servers, daemon->disk ? " and a disk" : "");
+	log_notice("ready: a device of %s, %u servers%s", size, daemon->node->nr_servers,
+		   daemon->node->disk ? " and a disk" : "");
 	*ret_daemon = daemon;
 	return 0;
 }
@@ -176,22 +167,6 @@ bool daemon_poll(struct daemon *daemon)
 	return ret == 0 && leave;
 }
 
-static void daemon_stop_threads(struct daemon *daemon)
-{
-	if (daemon->admin)
-		admin_stop(daemon->admin, ADMIN_GRACE_MS);
-	if (daemon->provision)
-		provision_stop(daemon->provision);
-	for (unsigned i = 0; i < daemon->nr_servers; i++)
-		if (daemon->keeper[i])
-			keeper_stop_begin(daemon->keeper[i]);
-	for (unsigned i = 0; i < daemon->nr_servers; i++)
-		if (daemon->keeper[i])
-			keeper_stop(daemon->keeper[i]);
-	for (unsigned i = 0; i < daemon->nr_reactors; i++)
-		sys_reactor_stop(daemon->reactor[i]);
-}
-
 void daemon_stop(struct daemon *daemon)
 {
 	if (!daemon)
@@ -202,19 +177,13 @@ void daemon_stop(struct daemon *daemon)
 	daemon->state = ADMIN_STOPPING;
 	daemon->serving = false;
 	lock_release(&daemon->lock);
-	daemon_stop_threads(daemon);
+	if (daemon->admin)
+		admin_stop(daemon->admin, ADMIN_GRACE_MS);
+	if (daemon->node)
+		node_stop(daemon->node);
 	admin_free(daemon->admin);
 	surface_free(daemon->surface);
-	vswap_free(daemon->vswap);
-	provision_free(daemon->provision);
-	for (unsigned i = 0; i < daemon->nr_servers; i++) {
-		keeper_free(daemon->keeper[i]);
-		remote_free(daemon->remote[i]);
-	}
-	disk_free(daemon->disk);
-	drains_free(daemon->drains);
-	for (unsigned i = 0; i < daemon->nr_reactors; i++)
-		sys_reactor_free(daemon->reactor[i]);
+	node_free(daemon->node);
 	lock_mutex_done(&daemon->lock);
 	free(daemon);
 }

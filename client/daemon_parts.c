@@ -1,6 +1,7 @@
 /*
  * The parts of the daemon, each made by one step of the start.
  */
+#include <assert.h>
 #include <errno.h>
 #include <libgen.h>
 #include <stdio.h>
@@ -9,172 +10,42 @@
 #include <unistd.h>
 
 #include "client/backend/disk/disk.h"
-#include "client/backend/remote/remote.h"
 #include "client/daemon_private.h"
 #include "common/base/err.h"
-#include "common/transport/tcp/tcp.h"
 
-/* A connection is dead after three beats without an answer. */
-#define BEATS_UNTIL_DEAD 3
-/*
- * Cluster tables that are kept ready, 2 MiB of device each: what random writes to a new device can ask for before
- * the reserve has been filled again.
- */
-#define RESERVE_TABLES 2048u
-#define TABLE_BYTES (2ull << 20)
+static_assert(SETTINGS_MAX_QUEUES <= NODE_MAX_QUEUES && SETTINGS_MAX_SERVERS <= NODE_MAX_SERVERS, "a node takes them all");
 
-int daemon_create_reactors(struct daemon *daemon)
+int daemon_create_node(struct daemon *daemon)
 {
 	const struct settings *settings = daemon->settings;
-
-	for (unsigned i = 0; i <= settings->nr_queues; i++) {
-		bool mover = i == settings->nr_queues;
-		struct sys_reactor_options options = {
-			.cpu = settings->cpus[i],
-			/* The mover has time; what it would burn belongs to the page faults. */
-			.spin_us = mover ? 0 : settings->spin_us,
-		};
-		char name[16];
-		int ret;
-
-		snprintf(name, sizeof(name), mover ? "mover" : "queue-%u", i);
-		options.name = name;
-		ret = sys_reactor_create(&options, &daemon->reactor[i]);
-		if (ret < 0) {
-			log_error("queues: number %u cannot be made: %s", i, err_text(ret));
-			return ret;
-		}
-		daemon->nr_reactors++;
-	}
-	return 0;
-}
-
-int daemon_create_device(struct daemon *daemon)
-{
-	const struct settings *settings = daemon->settings;
-	struct vswap_options options = {
+	const char *servers[SETTINGS_MAX_SERVERS];
+	struct node_options options = {
 		.nr_pages = settings->size_bytes >> FSW_PAGE_SHIFT,
-		.nr_queues = settings->nr_queues,
 		.max_slabs = settings->max_slabs,
-		.reserve_tables = (uint32_t)base_min_u64(RESERVE_TABLES, settings->size_bytes / TABLE_BYTES + 1),
-	};
-	int ret = vswap_create(&options, &daemon->vswap);
-
-	if (ret == 0)
-		ret = drains_create(daemon->vswap, sys_clock_monotonic(), &daemon->drains);
-	if (ret < 0) {
-		log_error("size: the device cannot be made: %s", err_text(ret));
-		return ret;
-	}
-	for (unsigned i = 0; i < daemon->nr_reactors; i++)
-		vswap_queue_bind(daemon->vswap, i, daemon->reactor[i]);
-	return 0;
-}
-
-static int daemon_add_backend(struct daemon *daemon, struct backend *backend)
-{
-	int ret = vswap_backend_add(daemon->vswap, backend);
-
-	return ret < 0 ? ret : drains_add(daemon->drains, backend);
-}
-
-int daemon_open_disk(struct daemon *daemon)
-{
-	const struct settings *settings = daemon->settings;
-	struct disk_options options = {
-		.path = settings->disk,
-		.size_bytes = settings->disk_bytes,
-		.slab_bytes = settings->disk_slab_bytes,
-		.reactors = daemon->reactor,
-		.nr_queues = daemon->nr_reactors,
+		.nr_queues = settings->nr_queues,
+		.cpus = settings->cpus,
+		.spin_us = settings->spin_us,
 		.queue_depth = settings->queue_depth,
-	};
-	int ret;
-
-	if (settings->disk[0] == '\0')
-		return 0;
-	ret = disk_create(&options, &daemon->disk);
-	if (ret == 0)
-		ret = daemon_add_backend(daemon, daemon->disk);
-	if (ret < 0)
-		log_error("disk: %s cannot be used: %s", settings->disk, err_text(ret));
-	return ret;
-}
-
-static void daemon_supply_changed(void *user)
-{
-	struct daemon *daemon = user;
-
-	provision_wake(daemon->provision);
-}
-
-int daemon_create_provision(struct daemon *daemon)
-{
-	const struct settings *settings = daemon->settings;
-	struct provision_options options = {
-		.vswap = daemon->vswap,
-		.drains = daemon->drains,
-		.disk = daemon->disk,
+		.disk = settings->disk[0] ? settings->disk : NULL,
+		.disk_bytes = settings->disk_bytes,
 		.disk_slab_bytes = settings->disk_slab_bytes,
-		.nr_pages = settings->size_bytes >> FSW_PAGE_SHIFT,
-		.ahead_bytes = settings->ahead_bytes,
-		.nr_queues = daemon->nr_reactors,
-		.seed = daemon->random,
-	};
-	int ret = provision_create(&options, &daemon->provision);
-
-	if (ret < 0)
-		log_error("the provision cannot be made: %s", err_text(ret));
-	return ret;
-}
-
-static int daemon_create_server(struct daemon *daemon, const char *address, unsigned i)
-{
-	const struct settings *settings = daemon->settings;
-	struct remote_options options = {
-		.name = address,
-		.driver = tcp_driver(),
-		.reactors = daemon->reactor,
-		.nr_queues = daemon->nr_reactors,
-		.queue_depth = settings->queue_depth,
+		.servers = servers,
+		.nr_servers = settings->servers.nr,
+		.name = settings->name,
 		.dead_ms = (unsigned)settings->dead_ms,
 		.read_patience_ms = (unsigned)settings->read_patience_ms,
-	};
-	struct keeper_options keep = {
-		.vswap = daemon->vswap,
-		.drains = daemon->drains,
-		.address = address,
-		.client_name = settings->name,
-		.client_id = daemon->random,
 		.connect_timeout_ms = (unsigned)settings->connect_timeout_ms,
-		.max_heartbeat_ms = (unsigned)base_max_u64(settings->dead_ms / BEATS_UNTIL_DEAD, 1),
 		.lost_after_ms = settings->lost_after_ms,
-		.seed = daemon->random ^ (i + 1) * 0x9e3779b97f4a7c15u,
-		.changed = daemon_supply_changed,
-		.user = daemon,
+		.ahead_bytes = settings->ahead_bytes,
 	};
-	struct rpc_status status = { .message = "" };
-	int ret = remote_create(&options, &daemon->remote[i]);
+	char error[NODE_ERROR_MAX];
+	int ret;
 
-	daemon->nr_servers = i + 1;
-	if (ret == 0)
-		ret = daemon_add_backend(daemon, daemon->remote[i]);
-	keep.backend = daemon->remote[i];
-	if (ret == 0)
-		ret = keeper_create(&keep, &daemon->keeper[i], &status);
-	if (ret == 0)
-		ret = provision_add_keeper(daemon->provision, daemon->keeper[i]);
+	for (unsigned i = 0; i < settings->servers.nr; i++)
+		servers[i] = settings->servers.item[i];
+	ret = node_create(&options, &daemon->node, error);
 	if (ret < 0)
-		log_error("servers: %s: %s", address, status.message[0] ? status.message : err_text(ret));
-	return ret;
-}
-
-int daemon_create_servers(struct daemon *daemon)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; i < daemon->settings->servers.nr && ret == 0; i++)
-		ret = daemon_create_server(daemon, daemon->settings->servers.item[i], i);
+		log_error("%s", error);
 	return ret;
 }
 
@@ -191,14 +62,15 @@ static void make_folder_of(const char *path)
 int daemon_listen_admin(struct daemon *daemon)
 {
 	const struct settings *settings = daemon->settings;
+	const struct node *node = daemon->node;
 	struct admin_options options = {
-		.vswap = daemon->vswap,
-		.drains = daemon->drains,
-		.provision = daemon->provision,
-		.keepers = daemon->keeper,
-		.nr_keepers = daemon->nr_servers,
-		.disk = daemon->disk,
-		.disk_bytes = daemon->disk ? disk_nr_slabs(daemon->disk) * settings->disk_slab_bytes : 0,
+		.vswap = node->vswap,
+		.drains = node->drains,
+		.provision = node->provision,
+		.keepers = node->keeper,
+		.nr_keepers = node->nr_servers,
+		.disk = node->disk,
+		.disk_bytes = node->disk ? disk_nr_slabs(node->disk) * settings->disk_slab_bytes : 0,
 		.disk_slab_bytes = settings->disk_slab_bytes,
 		.rights = daemon->rights,
 		.owner = daemon_owner(daemon),
@@ -222,22 +94,14 @@ int daemon_listen_admin(struct daemon *daemon)
 /* Everything is there: let it run, from the data path upwards. */
 int daemon_run(struct daemon *daemon)
 {
-	int ret = 0;
+	char error[NODE_ERROR_MAX];
+	int ret = node_start(daemon->node, error);
 
-	for (unsigned i = 0; i < daemon->nr_reactors; i++) {
-		ret = sys_reactor_start(daemon->reactor[i]);
-		if (ret < 0) {
-			log_error("queues: number %u cannot be started on cpu %d: %s", i, daemon->settings->cpus[i],
-				  err_text(ret));
-			return ret;
-		}
+	if (ret < 0) {
+		log_error("%s", error);
+		return ret;
 	}
-	for (unsigned i = 0; i < daemon->nr_servers && ret == 0; i++)
-		ret = keeper_start(daemon->keeper[i]);
-	if (ret == 0)
-		ret = provision_start(daemon->provision);
-	if (ret == 0)
-		ret = admin_start(daemon->admin);
+	ret = admin_start(daemon->admin);
 	if (ret < 0)
 		log_error("threads cannot be started: %s", err_text(ret));
 	return ret;
@@ -245,27 +109,12 @@ int daemon_run(struct daemon *daemon)
 
 int daemon_wait_for_room(struct daemon *daemon)
 {
-	const struct settings *settings = daemon->settings;
-	uint64_t nr_free;
-	char text[CONFIG_VALUE_MAX];
+	char error[NODE_ERROR_MAX];
+	int ret = node_wait_for_room(daemon->node, (unsigned)daemon->settings->start_timeout_ms, error);
 
-	if (provision_wait(daemon->provision, (unsigned)settings->start_timeout_ms, &nr_free) == 0)
-		return 0;
-	config_format_duration(settings->start_timeout_ms, text);
-	if (nr_free == 0) {
-		for (unsigned i = 0; i < daemon->nr_servers; i++) {
-			struct keeper_info info;
-
-			keeper_info(daemon->keeper[i], &info);
-			log_warning("servers: %s: %s", daemon->remote[i]->name,
-				    info.last_error[0] ? info.last_error : "has no slab to give");
-		}
-		log_error("servers: none has given any room within start_timeout (%s)", text);
-		return -ETIMEDOUT;
-	}
-	config_format_size(nr_free << FSW_PAGE_SHIFT, text);
-	log_warning("servers: there are only %s of room to begin with", text);
-	return 0;
+	if (ret < 0)
+		log_error("%s", error);
+	return ret;
 }
 
 int daemon_open_frontend(struct daemon *daemon)
@@ -277,7 +126,7 @@ int daemon_open_frontend(struct daemon *daemon)
 		make_folder_of(settings->mount_dir);
 	if (settings->frontend == SETTINGS_NBD && strncmp(settings->nbd_listen, "unix:", 5) == 0)
 		make_folder_of(settings->nbd_listen + 5);
-	ret = surface_open(settings, daemon->vswap, &daemon->surface);
+	ret = surface_open(settings, daemon->node->vswap, &daemon->surface);
 	if (ret < 0)
 		return ret;
 	lock_acquire(&daemon->lock);

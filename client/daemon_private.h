@@ -5,29 +5,16 @@
 #define FARSWAP_CLIENT_DAEMON_PRIVATE_H
 
 #include "client/ctl/admin.h"
-#include "client/ctl/drains.h"
-#include "client/ctl/keeper.h"
-#include "client/ctl/provision.h"
 #include "client/daemon.h"
+#include "client/node.h"
 #include "client/surface.h"
-#include "client/vswap/admin.h"
 #include "common/base/lock.h"
-#include "common/sys/reactor.h"
 
 struct daemon {
 	const struct settings *settings;
 	const struct sys_process_rights *rights;
-	uint64_t random; /* tells this daemon from others, and seeds what is left to chance */
 
-	unsigned nr_reactors; /* one per queue of the front end, and the mover's */
-	struct sys_reactor *reactor[SETTINGS_MAX_QUEUES + 1];
-	struct vswap *vswap;
-	struct drains *drains;
-	struct backend *disk;
-	struct backend *remote[SETTINGS_MAX_SERVERS];
-	struct keeper *keeper[SETTINGS_MAX_SERVERS];
-	unsigned nr_servers;
-	struct provision *provision;
+	struct node *node;
 	struct admin *admin;
 	struct surface *surface;
 	bool ready_file_written;
@@ -52,11 +39,7 @@ void daemon_set_state(struct daemon *daemon, enum admin_state state);
  * Each makes its part: 0, or a negative errno after one line in the log; what it made by then is undone by daemon_stop.
  */
 
-int daemon_create_reactors(struct daemon *daemon) BASE_MUST_CHECK;
-int daemon_create_device(struct daemon *daemon) BASE_MUST_CHECK;
-int daemon_open_disk(struct daemon *daemon) BASE_MUST_CHECK;
-int daemon_create_provision(struct daemon *daemon) BASE_MUST_CHECK;
-int daemon_create_servers(struct daemon *daemon) BASE_MUST_CHECK;
+int daemon_create_node(struct daemon *daemon) BASE_MUST_CHECK;
 int daemon_listen_admin(struct daemon *daemon) BASE_MUST_CHECK;
 int daemon_run(struct daemon *daemon) BASE_MUST_CHECK;
 int daemon_wait_for_room(struct daemon *daemon) BASE_MUST_CHECK;

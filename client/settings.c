@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "client/servers.h"
 #include "common/base/err.h"
 
 #define PROGRAM "farswapd"
@@ -19,7 +20,6 @@
 #define MIN_AUTO_SLABS 1024u
 #define MAX_AUTO_QUEUES 4u
 #define MAX_NAME_BYTES 63u
-#define MAX_ADDRESS_BYTES 127u
 #define MAX_PRIORITY 32767u
 
 static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
@@ -121,32 +121,18 @@ static int check_size(const struct settings *settings, char error[CONFIG_ERROR_M
 	return 0;
 }
 
-/* "host:port" with a port to connect to. */
-static bool address_is_complete(const char *text)
-{
-	const char *colon = strrchr(text, ':');
-	uint64_t port;
-
-	return colon && colon != text && strlen(text) <= MAX_ADDRESS_BYTES && strncmp(text, "unix:", 5) != 0 &&
-	       config_parse_u64(colon + 1, &port) == 0 && port >= 1 && port <= UINT16_MAX;
-}
-
 static int check_servers(const struct settings *settings, char error[CONFIG_ERROR_MAX])
 {
 	const struct config_list *servers = &settings->servers;
+	const char *items[SETTINGS_MAX_SERVERS];
 
 	if (servers->nr == 0 && settings->disk[0] == '\0')
 		return wrong(error, "servers: neither a server nor a disk is given, so there is nowhere to store anything");
 	if (servers->nr > SETTINGS_MAX_SERVERS)
 		return wrong(error, "servers: %u are more than %u", servers->nr, SETTINGS_MAX_SERVERS);
-	for (unsigned i = 0; i < servers->nr; i++) {
-		if (!address_is_complete(servers->item[i]))
-			return wrong(error, "servers: '%s' is not host:port", servers->item[i]);
-		for (unsigned j = 0; j < i; j++)
-			if (strcmp(servers->item[i], servers->item[j]) == 0)
-				return wrong(error, "servers: '%s' is given twice", servers->item[i]);
-	}
-	return 0;
+	for (unsigned i = 0; i < servers->nr; i++)
+		items[i] = servers->item[i];
+	return servers_check(items, servers->nr, error, CONFIG_ERROR_MAX);
 }
 
 static int check_disk(const struct settings *settings, char error[CONFIG_ERROR_MAX])
