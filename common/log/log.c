@@ -20,6 +20,8 @@ static const int level_priority[] = { 3, 4, 5, 6, 7 };
 atomic_int log_max_level = LOG_LEVEL_INFO;
 static const char *log_program = "farswap";
 static bool log_to_journal;
+static log_writer log_write_to; /* NULL: stderr */
+static void *log_write_arg;
 
 /* The journal says which file it reads; stderr may have been sent elsewhere since (systemd.exec(5)). */
 static bool stderr_is_journal(void)
@@ -39,6 +41,12 @@ void log_init(const char *program, enum log_level max_level)
 	/* gmtime_r reads the time zone, and allocates, the first time. */
 	tzset();
 	atomic_store_explicit(&log_max_level, (int)max_level, memory_order_relaxed);
+}
+
+void log_set_writer(log_writer writer, void *arg)
+{
+	log_write_to = writer;
+	log_write_arg = arg;
 }
 
 int log_level_parse(const char *text, enum log_level *ret_level)
@@ -79,7 +87,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	va_list args;
 	int ret;
 
-	head = format_head(line, sizeof(line), level);
+	head = log_write_to ? 0 : format_head(line, sizeof(line), level);
 	room = sizeof(line) - head - 1; /* the newline takes the place of the final zero or of the last character */
 	errno = saved_errno;		/* for %m */
 	va_start(args, fmt);
@@ -92,6 +100,10 @@ void log_write(enum log_level level, const char *fmt, ...)
 	for (size_t i = head; i < len; i++) {
 		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';
+	}
+	if (log_write_to) {
+		log_write_to(level, line + head, log_write_arg);
+		goto out;
 	}
 	line[len++] = '\n';
 	while (write(STDERR_FILENO, line, len) < 0 && errno == EINTR)

@@ -1,6 +1,7 @@
 /*
  * Log lines to stderr, one write each, formatted on the stack: no allocation, any thread. With the priority prefixes of
- * sd-daemon(3) when the journal reads them (JOURNAL_STREAM is set), else with the time and the level.
+ * sd-daemon(3) when the journal reads them (JOURNAL_STREAM is set), else with the time and the level. Or to a function, for
+ * a program that has a log of its own.
  */
 #ifndef FARSWAP_COMMON_LOG_LOG_H
 #define FARSWAP_COMMON_LOG_LOG_H
@@ -13,6 +14,12 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL
 
 /* Program name at the head of each line (static text), and the least urgent level that is written. */
 void log_init(const char *program, enum log_level max_level);
+
+/* On any thread. The message alone, one line without its end; text is gone when it returns. It does not log itself. */
+typedef void (*log_writer)(enum log_level level, const char *text, void *arg);
+
+/* Where messages go instead of stderr; NULL: to stderr, the default. Before any other thread logs. */
+void log_set_writer(log_writer writer, void *arg);
 
 /* "error", "warning", "notice", "info", "debug". 0 or -EINVAL. */
 int log_level_parse(const char *text, enum log_level *ret_level) BASE_MUST_CHECK;

@@ -66,6 +66,16 @@ void rpc_init(void)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+void rpc_init_guest(void)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	grpc_init();
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 void rpc_done(void)
 {
 	grpc_shutdown_blocking();

@@ -31,6 +31,13 @@
 void rpc_init(void);
 
 /*
+ * The same in a process that is not ours, for a library: only gRPC is started, with all signals blocked in its threads; stacks,
+ * malloc and gRPC's log stay as the program has them. Once per process, on any thread. Calls that may make gRPC start a thread
+ * (rpc_client_create above all) are made with signals blocked, too. What is said about fork holds.
+ */
+void rpc_init_guest(void);
+
+/*
  * Waits until gRPC has let go of everything, which may take ten seconds after a write that was blocked: for tests and
  * leak checkers. A daemon exits without it. All servers and clients must have been freed. rpc_init may not follow.
  */

@@ -133,6 +133,48 @@ static void test_journal(void **state)
 	unsetenv("JOURNAL_STREAM");
 }
 
+struct taken {
+	enum log_level level;
+	char text[2048];
+	unsigned nr;
+};
+
+static void take(enum log_level level, const char *text, void *arg)
+{
+	struct taken *taken = arg;
+
+	taken->level = level;
+	snprintf(taken->text, sizeof(taken->text), "%s", text);
+	taken->nr++;
+}
+
+/* The message alone, as one line, and only what the level lets through. */
+static void test_writer(void **state)
+{
+	struct taken taken = { .nr = 0 };
+	char big[3000];
+
+	(void)state;
+	log_set_writer(take, &taken);
+	log_debug("not this one");
+	assert_int_equal(taken.nr, 0);
+	errno = EBUSY;
+	log_warning("server %s\n is %d", "a", 7);
+	assert_int_equal(errno, EBUSY);
+	assert_int_equal(taken.level, LOG_LEVEL_WARNING);
+	assert_string_equal(taken.text, "server a? is 7");
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	log_error("%s", big);
+	assert_int_equal(taken.nr, 2);
+	assert_int_equal(strlen(taken.text), 1022);
+	assert_string_equal(written(), "");
+	log_set_writer(NULL, NULL);
+	log_error("e");
+	assert_int_equal(taken.nr, 2);
+	assert_non_null(strstr(written(), "prog error: e\n"));
+}
+
 static void test_limit(void **state)
 {
 	struct log_limit limit = { 0 };
@@ -168,6 +210,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_line, capture, release),
 		cmocka_unit_test_setup_teardown(test_long_line, capture, release),
 		cmocka_unit_test_setup_teardown(test_journal, capture, release),
+		cmocka_unit_test_setup_teardown(test_writer, capture, release),
 		cmocka_unit_test(test_limit),
 	};
 
