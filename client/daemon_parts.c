@@ -22,6 +22,8 @@ int daemon_create_node(struct daemon *daemon)
 	struct node_options options = {
 		.nr_pages = settings->size_bytes >> FSW_PAGE_SHIFT,
 		.max_slabs = settings->max_slabs,
+		.comp_limit_bytes = settings->comp_limit_bytes,
+		.comp_algorithm = settings->comp_algorithm,
 		.nr_queues = settings->nr_queues,
 		.cpus = settings->cpus,
 		.spin_us = settings->spin_us,

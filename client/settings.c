@@ -21,8 +21,10 @@
 #define MAX_AUTO_QUEUES 4u
 #define MAX_NAME_BYTES 63u
 #define MAX_PRIORITY 32767u
+#define MIN_COMP_BYTES (4u << 20) /* below that the blocks being filled are most of it */
 
 static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
+static const char *const algorithms[] = { "lz4", "zstd", NULL }; /* as enum comp_algorithm */
 static const char *const frontends[] = { "fuse", "nbd", "none", NULL };
 
 #define SETTING(text, kind, member) .name = text, .type = kind, CONFIG_MEMBER(struct settings, member)
@@ -66,6 +68,11 @@ static const struct config_option options[] = {
 
 	{ .section = "memory", SETTING("ahead", CONFIG_SIZE, ahead_bytes), .arg = "SIZE", .default_text = "0",
 	  .help = "free room to keep ready on the servers; 0: four slabs" },
+	{ .section = "memory", SETTING("compress_limit", CONFIG_SIZE, comp_limit_bytes), .arg = "SIZE", .default_text = "0",
+	  .max = COMP_LIMIT_BYTES_MAX,
+	  .help = "of this machine's memory for compressed pages, taken at the start; 0: nothing is compressed" },
+	{ .section = "memory", SETTING("compress_algorithm", CONFIG_CHOICE, comp_algorithm), .arg = "NAME",
+	  .default_text = "lz4", .choices = algorithms, .help = "lz4: quicker; zstd: smaller" },
 	{ .section = "memory", SETTING("max_slabs", CONFIG_U32, max_slabs), .arg = "N", .default_text = "0",
 	  .max = MAX_SLABS, .help = "slabs in use at a time; 0: by the size of the device" },
 
@@ -105,6 +112,13 @@ static BASE_PRINTF(2, 3) int wrong(char error[CONFIG_ERROR_MAX], const char *fmt
 	vsnprintf(error, CONFIG_ERROR_MAX, fmt, args);
 	va_end(args);
 	return -EINVAL;
+}
+
+static int check_compress(const struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	if (settings->comp_limit_bytes != 0 && settings->comp_limit_bytes < MIN_COMP_BYTES)
+		return wrong(error, "compress_limit: less than %u MiB; 0 for none", MIN_COMP_BYTES >> 20);
+	return 0;
 }
 
 static int check_size(const struct settings *settings, char error[CONFIG_ERROR_MAX])
@@ -215,6 +229,8 @@ int settings_check(struct settings *settings, unsigned nr_cpus, char ret_error[C
 		ret = check_servers(settings, ret_error);
 	if (ret == 0)
 		ret = check_disk(settings, ret_error);
+	if (ret == 0)
+		ret = check_compress(settings, ret_error);
 	if (ret == 0)
 		ret = take_cpus(settings, nr_cpus, ret_error);
 	if (ret == 0)

@@ -4,6 +4,7 @@
 #ifndef FARSWAP_CLIENT_SETTINGS_H
 #define FARSWAP_CLIENT_SETTINGS_H
 
+#include "client/comp/comp.h"
 #include "common/config/config.h"
 #include "common/log/log.h"
 
@@ -27,6 +28,8 @@ struct settings {
 	uint64_t disk_slab_bytes;
 
 	uint64_t ahead_bytes; /* 0: four slabs */
+	uint64_t comp_limit_bytes; /* 0: nothing is compressed */
+	enum comp_algorithm comp_algorithm;
 	uint32_t max_slabs;   /* never 0 when loaded */
 
 	enum settings_frontend frontend;

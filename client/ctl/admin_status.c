@@ -79,12 +79,16 @@ static void fill_device(const struct admin *admin, const struct vswap_stats *sta
 
 	farswap__admin__v1__device_status__init(device);
 	device->size_bytes = vswap_nr_pages(admin->options.vswap) << FSW_PAGE_SHIFT;
-	device->pages_in_use = stats->nr_remote + stats->nr_disk + stats->nr_same + stats->nr_poisoned;
+	device->pages_in_use = stats->nr_remote + stats->nr_disk + stats->nr_same + stats->nr_comp + stats->nr_poisoned;
 	device->pages_stored_remote = stats->nr_remote;
 	device->pages_stored_disk = stats->nr_disk;
 	device->pages_same = stats->nr_same;
 	device->pages_poisoned = stats->nr_poisoned;
 	device->metadata_bytes = stats->metadata_bytes;
+	device->pages_compressed = stats->nr_comp;
+	device->pages_written_back = stats->nr_written_back;
+	device->compressed_bytes = stats->comp.used_bytes;
+	device->compress_limit_bytes = stats->comp.limit_bytes;
 }
 
 static void fill_latency(const struct stats_snapshot *snapshot, Farswap__Admin__V1__Latency *latency)

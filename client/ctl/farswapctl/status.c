@@ -89,6 +89,18 @@ static void rows_frontend_errors(struct libscols_table *table, const Farswap__Ad
 		row_number(table, "kernel errors", counters->kernel_errors);
 }
 
+static void rows_compressed(struct libscols_table *table, const Farswap__Admin__V1__DeviceStatus *device)
+{
+	char used[CLI_TEXT_MAX], limit[CLI_TEXT_MAX], text[3 * CLI_TEXT_MAX];
+
+	if (!device->compress_limit_bytes)
+		return;
+	snprintf(text, sizeof(text), "%s of %s", cli_size(device->compressed_bytes, used),
+		 cli_size(device->compress_limit_bytes, limit));
+	row(table, "compressed pool", text);
+	row_number(table, "written back", device->pages_written_back);
+}
+
 static void row_latency(struct libscols_table *table, const char *name, const Farswap__Admin__V1__Latency *latency)
 {
 	char p50[CLI_TEXT_MAX], p99[CLI_TEXT_MAX], p999[CLI_TEXT_MAX], max[CLI_TEXT_MAX], text[5 * CLI_TEXT_MAX];
@@ -123,7 +135,10 @@ static int status_table(const status_message *status)
 	row_pages(table, "  on servers", device->pages_stored_remote);
 	row_pages(table, "  on disk", device->pages_stored_disk);
 	row_pages(table, "  without a slot", device->pages_same);
+	if (device->compress_limit_bytes)
+		row_pages(table, "  compressed", device->pages_compressed);
 	row_pages(table, "  lost", device->pages_poisoned);
+	rows_compressed(table, device);
 	row(table, "metadata", cli_size(device->metadata_bytes, text));
 	row_count(table, "reads", io->reads, io->read_pages);
 	row_count(table, "writes", io->writes, io->write_pages);
@@ -169,12 +184,16 @@ static json_t *frontend_json(const Farswap__Admin__V1__FrontendStatus *frontend)
 
 static json_t *device_json(const Farswap__Admin__V1__DeviceStatus *device)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "size_bytes", cli_json_u64(device->size_bytes),
-			 "pages_in_use", cli_json_u64(device->pages_in_use), "pages_stored_remote",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "size_bytes",
+			 cli_json_u64(device->size_bytes), "pages_in_use", cli_json_u64(device->pages_in_use),
+			 "pages_stored_remote",
 			 cli_json_u64(device->pages_stored_remote), "pages_stored_disk",
 			 cli_json_u64(device->pages_stored_disk), "pages_same", cli_json_u64(device->pages_same),
 			 "pages_poisoned", cli_json_u64(device->pages_poisoned), "metadata_bytes",
-			 cli_json_u64(device->metadata_bytes));
+			 cli_json_u64(device->metadata_bytes), "pages_compressed", cli_json_u64(device->pages_compressed),
+			 "pages_written_back", cli_json_u64(device->pages_written_back), "compressed_bytes",
+			 cli_json_u64(device->compressed_bytes), "compress_limit_bytes",
+			 cli_json_u64(device->compress_limit_bytes));
 }
 
 static json_t *io_json(const Farswap__Admin__V1__IoStatus *io)
