@@ -76,7 +76,7 @@ uint32_t folio_flags(const struct folio *folio)
 	return __atomic_load_n(&folio->flags_, __ATOMIC_SEQ_CST) & ~FOLIO_UNHELD;
 }
 
-static bool folio_is_unheld(const struct folio *folio)
+bool folio_is_unheld(const struct folio *folio)
 {
 	return (__atomic_load_n(&folio->flags_, __ATOMIC_SEQ_CST) & FOLIO_UNHELD) != 0;
 }

@@ -17,6 +17,7 @@
 /* A reference, unless the last one has gone. Read-side section, in which the folio was found. */
 bool folio_tryget(struct folio *folio);
 bool folio_is_locked(const struct folio *folio);
+bool folio_is_unheld(const struct folio *folio);
 void folio_set_flags(struct folio *folio, uint32_t flags);
 /* The flags as they were before. */
 uint32_t folio_clear_flags(struct folio *folio, uint32_t flags);

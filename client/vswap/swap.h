@@ -221,8 +221,8 @@ typedef void (*folio_done)(struct folio *folio, int status, void *arg);
  * Stores a folio that is up to date: each page in a slot, compressed, or as the one value that it repeats. The old backing is
  * released after the new one is published. With status 0 the folio is clean, with another it is dirty.
  *
- * 0: done is called; -EBUSY: it is being stored already, or all requests of the queue are in use (their number is
- * vswap_options.nr_folio_ios).
+ * 0: done is called; -EBUSY: it is being stored already, or all requests of the queue are in use (their number is set where
+ * the vswap is made, as nr_folio_ios).
  */
 int vswap_store_folio(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg);
 /* The same, but every page into a slot of its own, whatever it holds: for what must be on a server or on the disk. */

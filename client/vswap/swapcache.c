@@ -315,7 +315,27 @@ void swapcache_drop_unheld(struct vswap_queue *queue, struct folio *folio)
 		swapcache_remove(queue, folio, table);
 }
 
-void swapcache_see_to_unheld(struct vswap_queue *queue, struct table *table, uint64_t entry, uint32_t nr)
+/*
+ * Entries of a range have lost their last holder: marks the folios that stand for them. Under the lock, while they are certain
+ * to stand for these and for no others; a folio that leaves the cache loses the mark under it.
+ */
+static void swapcache_mark_unheld(struct table *table, uint64_t entry, uint32_t nr)
+{
+	struct table_folios *folios = atomic_load_explicit(&table->folios, memory_order_relaxed);
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		uint64_t word = atomic_load_explicit(table_word(table, entry + i), memory_order_relaxed);
+
+		if (word_is_cached(word) && word_count(word) == 0)
+			folio_set_flags(atomic_load_explicit(&folios->folio[(entry + i) % TABLE_ENTRIES],
+							     memory_order_relaxed),
+					FOLIO_UNHELD);
+	}
+}
+
+/* Without the lock: sees to the marked folios at once, or leaves it to who has them locked. */
+static void swapcache_see_to_unheld(struct vswap_queue *queue, struct table *table, uint64_t entry, uint32_t nr)
 {
 	struct folio *last = NULL;
 	uint32_t i;
@@ -330,8 +350,8 @@ void swapcache_see_to_unheld(struct vswap_queue *queue, struct table *table, uin
 		if (!folio || folio == last || !folio_tryget(folio))
 			continue;
 		last = folio;
-		folio_set_flags(folio, FOLIO_UNHELD);
-		if (folio_trylock(folio))
+		/* The mark went when the folio left the cache; what it stands for by now is not for us to see to. */
+		if (folio_is_unheld(folio) && folio_trylock(folio))
 			folio_unlock(queue, folio);
 		folio_put(folio);
 	}
@@ -483,6 +503,8 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 			err = -ENOENT;
 	for (i = 0; i < nr && err == 0; i++)
 		unheld |= swap_put_entry(&freeing, entry + i);
+	if (unheld)
+		swapcache_mark_unheld(table, entry, nr);
 	swap_freeing_end(&freeing);
 	if (unheld)
 		swapcache_see_to_unheld(queue, table, entry, nr);

@@ -24,9 +24,6 @@ int swap_alloc_held(struct vswap_queue *queue, swp_entry_t *ret_entry) BASE_MUST
  */
 void swapcache_drop_unheld(struct vswap_queue *queue, struct folio *folio);
 
-/* The same for the folios of a range of entries, of one cluster, each at once or when it is unlocked. */
-void swapcache_see_to_unheld(struct vswap_queue *queue, struct table *table, uint64_t entry, uint32_t nr);
-
 /* What becomes of freed entries of one table: gathered under its lock, and carried out. */
 struct swap_freeing {
 	struct vswap_queue *queue;
