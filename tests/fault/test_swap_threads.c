@@ -39,7 +39,7 @@
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define NR_OPS 100000u /* from so many on, every event is certain */
 #else
-#define NR_OPS 400000u
+#define NR_OPS 300000u
 #endif
 #define SWP(entry) ((swp_entry_t){ entry })
 #define PAGE(folio, i) ((char *)(folio)->data + (size_t)(i) * FSW_PAGE_SIZE)
