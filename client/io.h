@@ -72,6 +72,7 @@ struct io_segment {
 	uint32_t nr_run; /* pages of the run under way, from `next` on */
 	bool busy;	 /* the segment has a share */
 	uint8_t attempt;
+	uint8_t nr_wrong; /* READ: times that page `next` was not what it should be, fetched from one place */
 	uint64_t word; /* READ: of page `next` when the run was started */
 	struct io_waiter waiter;
 	/* WRITE: the entries from `next` on that it has claimed, all of one table, which it pins. */

@@ -150,8 +150,10 @@ static void read_run_failed(struct io_segment *segment, int err)
 
 	table_look(&io->vs.queue->vswap->tables, io->page + segment->next, &look);
 	if ((word_is_claimed(look.word) || !vswap_word_is_at(look.word, segment->slab, segment->slot)) &&
-	    ++segment->attempt < READ_MAX_ATTEMPTS)
+	    ++segment->attempt < READ_MAX_ATTEMPTS) {
+		segment->nr_wrong = 0;
 		return;
+	}
 	if (err == -ENODATA)
 		read_poison_run(segment);
 	request_fail(io, -EIO);
@@ -193,9 +195,11 @@ static void read_mismatch(struct io_segment *segment, bool first)
 	table_look(&io->vs.queue->vswap->tables, page, &look);
 	if (!first || !word_is_same_backing(look.word, segment->word)) {
 		segment->attempt = 1;
+		segment->nr_wrong = 0;
 		return;
 	}
-	if (++segment->attempt < READ_MAX_CHECKSUM_ATTEMPTS)
+	segment->attempt = 1;
+	if (++segment->nr_wrong < READ_MAX_CHECKSUM_ATTEMPTS)
 		return;
 	vswap_count(&io->vs.queue->counters.nr_checksum_errors, 1);
 	if (log_limit_pass(&limit, &left_out))
@@ -214,6 +218,8 @@ static void read_done(struct backend_io *bio, int status)
 
 		segment->next += i;
 		segment->slot += i;
+		if (i > 0)
+			segment->nr_wrong = 0;
 		if (i < segment->nr_run)
 			read_mismatch(segment, i == 0);
 		else

@@ -121,6 +121,7 @@ static void request_advance(struct fsw_io *io)
 		segment->end = io->nr_pages;
 		segment->nr_run = 0;
 		segment->attempt = 0;
+		segment->nr_wrong = 0;
 		segment->nr_claimed = 0;
 		segment->tainted_slab = NULL;
 		segment->starved_ns = 0;

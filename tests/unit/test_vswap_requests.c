@@ -320,6 +320,36 @@ static void test_a_bad_transfer_is_tried_again(void **state)
 	fixture_free(f);
 }
 
+/* That a page has moved meanwhile is no wrong fetch: at its new place it is fetched as often as anywhere. */
+static void test_a_bad_transfer_after_a_move_is_tried_again(void **state)
+{
+	struct fixture *f = device();
+	struct fixture_io *read = fixture_io_new(IO_READ, 7, 1, 0);
+	struct vswap_drain_options options = { 0 };
+	struct vswap_stats stats;
+
+	(void)state;
+	fixture_add_slab(f, DISK, SLOTS);
+	assert_int_equal(fixture_do(f, IO_WRITE, 7, 1, 1), 0);
+	f->hand[SERVER]->hold = true;
+	fixture_submit(f, 1, read);
+	assert_int_equal(vswap_drain_start(f->vswap, &f->hand[SERVER]->backend, &options), 0);
+	fixture_turns(f, 1);
+	hand_end(f, SERVER, FIXTURE_QUEUES, 0); /* the mover's read */
+	fixture_turns(f, 3);
+	assert_int_equal(word_tag(fixture_word(f, 7)), WORD_DISK);
+	f->hand[DISK]->nr_corrupt = 2;
+	hand_end(f, SERVER, 1, -EIO);
+	f->hand[SERVER]->hold = false;
+	assert_int_equal(fixture_wait(f, 1, read), 0);
+	assert_true(fixture_holds(read, 1));
+	vswap_stats(f->vswap, &stats);
+	assert_int_equal(stats.nr_checksum_errors, 0);
+	fixture_turns(f, 30);
+	fixture_io_free(read);
+	fixture_free(f);
+}
+
 static void test_bad_bytes_are_an_error_until_written(void **state)
 {
 	struct fixture *f = device();
@@ -600,6 +630,7 @@ int main(void)
 		cmocka_unit_test(test_a_write_and_a_discard_wait_as_well),
 		cmocka_unit_test(test_a_slot_that_is_read_is_not_given_away),
 		cmocka_unit_test(test_a_bad_transfer_is_tried_again),
+		cmocka_unit_test(test_a_bad_transfer_after_a_move_is_tried_again),
 		cmocka_unit_test(test_bad_bytes_are_an_error_until_written),
 		cmocka_unit_test(test_what_is_written_again_is_not_bad),
 		cmocka_unit_test(test_a_failed_read_poisons_nothing),
