@@ -27,8 +27,8 @@
 #define MODEL_MAX_RECORDS 4096u	  /* see count.c: of entries with more than 1023 holders. */
 #define MODEL_RECORD_BEGINS 1024u /* With so many an entry gets one, */
 #define MODEL_RECORD_ENDS 767u	  /* and with so few it has none any more. */
-#define MODEL_READ_TRIES 3u  /* see read.c: so often are wrong bytes fetched again, */
-#define MODEL_WRITE_TRIES 8u /* see write.c: and so often is a write placed elsewhere. */
+#define MODEL_READ_TRIES 3u  /* see read.c: with so many wrong fetches a page is lost. */
+#define MODEL_WRITE_TRIES 8u /* See write.c: so often a write is placed elsewhere. */
 
 /* Calls, and what is called back. */
 #define MODEL_CALLS(X) \

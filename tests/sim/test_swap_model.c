@@ -16,6 +16,7 @@
 #include "tests/sim/swap_model.h"
 
 #define NR_OPS 2000000u
+#define NR_FILLED 12u /* clusters of a world that is filled at the end */
 
 enum world_place { AT_THE_BEGINNING, AROUND_2_31, UP_TO_2_32 };
 
@@ -28,13 +29,13 @@ struct world {
 	uint32_t nr_ios;     /* of each queue */
 	uint64_t comp_bytes; /* of the compressed pool */
 	unsigned hazards;    /* 1: operations fail and wait; 2: bytes are wrong as well */
-	bool overflows;	     /* the side table of the counts is filled at the end */
+	bool is_filled;	     /* at the end, and so is the side table of the counts */
 };
 
 static const struct world worlds[] = {
 	{ "small", AT_THE_BEGINNING, 4, 512, 4096, 64, 0, 0, false },
-	{ "around 2^31", AROUND_2_31, 12, 1024, 16384, 64, 0, 1, true },
-	{ "up to 2^32, wrong bytes", UP_TO_2_32, 12, 1024, 16384, 64, 0, 2, true },
+	{ "around 2^31", AROUND_2_31, NR_FILLED, 1024, 16384, 64, 0, 1, true },
+	{ "up to 2^32, wrong bytes", UP_TO_2_32, NR_FILLED, 1024, 16384, 64, 0, 2, true },
 	{ "few tables", AT_THE_BEGINNING, 24, 1, 32768, 64, 0, 0, false },
 	{ "few tables and requests, up to 2^32", UP_TO_2_32, 7, 1, 8192, 3, 0, 2, false },
 	{ "few slots, around 2^31", AROUND_2_31, 10, 1024, 1024, 64, 0, 1, false },
@@ -174,9 +175,8 @@ static void do_alloc(struct swap_model *m, unsigned q, struct model_folio *f)
 
 static void do_turn(struct swap_model *m, unsigned q, uint64_t entry)
 {
-	(void)q;
 	(void)entry;
-	model_turn(m, (unsigned)dice(m, FIXTURE_REACTORS), dice(m, 16) ? 10000 : 2 * SYS_NS_PER_MS);
+	model_turn(m, dice(m, 3) ? q : FIXTURE_QUEUES, dice(m, 16) ? 10000 : 2 * SYS_NS_PER_MS);
 }
 
 static void do_new(struct swap_model *m, unsigned q, uint64_t entry)
@@ -646,23 +646,25 @@ static void put_all(void *arg)
 }
 
 /*
- * 4096 entries with more than 1023 holders each fill the side table: another can have no more, until one of them has less. That
- * there is room for all of these shows, too, that none was left behind before.
+ * Every cluster can be had, so none was lost. 4096 entries with more than 1023 holders each fill the side table: another can
+ * have no more, until one of them has less. That there is room for all of these shows, too, that none was left behind before.
  */
-static void overflow_counts(void *arg)
+static void fill_all(void *arg)
 {
 	const uint32_t page = 5, many = MODEL_RECORD_BEGINS, less = MODEL_RECORD_ENDS;
 	struct swap_model *m = arg;
-	struct model_folio *f[9];
+	struct model_folio *f[NR_FILLED + 1];
 	unsigned i, n;
 
-	for (i = 0; i < 9; i++) {
-		f[i] = model_new_folio(m, FOLIO_MAX_ORDER);
+	for (i = 0; i <= NR_FILLED; i++) {
+		f[i] = model_new_folio(m, i < NR_FILLED ? FOLIO_MAX_ORDER : 0);
 		try_folio_trylock(m, f[i]);
-		assert_int_equal(try_folio_alloc_swap(m, 0, f[i], FOLIO_MAX_ORDER), 0);
-		for (n = 0; n < (i < 8 ? many : 1); n++)
+		assert_int_equal(try_folio_alloc_swap(m, 0, f[i], f[i]->folio.order), i < NR_FILLED ? 0 : -ENOSPC);
+		for (n = 0; n < (i < 8 ? many : i == 8); n++)
 			assert_int_equal(try_folio_dup_swap(m, 0, f[i], FOLIO_ALL), 0);
 	}
+	try_hibernation_alloc(m, 0, &m->hibernation[0]);
+	assert_false(m->hibernation[0].used);
 	for (n = 1; n < many - 1; n++)
 		try_folio_dup_swap(m, 1, f[8], page);
 	assert_int_equal(try_folio_dup_swap(m, 0, f[8], page), -EOVERFLOW);
@@ -682,8 +684,10 @@ static void overflow_counts(void *arg)
 	for (i = 0; i < 8; i++)
 		for (n = i ? many : less; n > 0; n--)
 			assert_int_equal(try_folio_put_swap(m, 1, f[i], FOLIO_ALL), 0);
-	for (i = 0; i < 9; i++)
-		folio_evict(m, 0, f[i], false);
+	for (i = 0; i <= NR_FILLED; i++) {
+		try_folio_unlock(m, 0, f[i]);
+		try_folio_put(m, f[i]);
+	}
 	put_all(m);
 	assert_int_equal(m->nr_records, 0);
 }
@@ -715,8 +719,8 @@ static void end_world(struct swap_model *m)
 	in_turn(m, put_all);
 	settle_failed_writes(m);
 	in_turn(m, close_cursors);
-	if (world->overflows) {
-		in_turn(m, overflow_counts);
+	if (world->is_filled) {
+		in_turn(m, fill_all);
 		in_turn(m, close_cursors);
 	}
 	vswap_space(m->f->vswap, NULL, &space);
