@@ -31,7 +31,7 @@ static bool discard_cluster(struct io_segment *segment, struct table *table, uin
 				continue;
 			nr_tag[word_tag(word)]++;
 			if (word_is_stored(word))
-				reap_run_add(queue, &run, word);
+				reap_run_add(queue, &run, word, 1);
 		}
 		segment->next++;
 	}

@@ -153,8 +153,11 @@ struct reap_run {
 	uint32_t nr; /* 0 at the start */
 };
 
-/* As reap_retire, but perhaps only at the flush, before which the epoch is not left. */
-void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_word);
+/*
+ * As reap_retire, but perhaps only at the flush, before which the epoch is not left. nr_slots: as many words, with slots in a
+ * row of which this word has the first; 1 for a word without a slot.
+ */
+void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_word, uint32_t nr_slots);
 void reap_run_flush(struct vswap_queue *queue, struct reap_run *run);
 void reap_quarantine(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint64_t fence);
 int reap_init(struct vswap *vswap) BASE_MUST_CHECK;

@@ -62,7 +62,7 @@ void reap_run_flush(struct vswap_queue *queue, struct reap_run *run)
 	run->nr = 0;
 }
 
-void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_word)
+void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_word, uint32_t nr_slots)
 {
 	uint32_t slot = swp_slot_index(word_slot(old_word));
 
@@ -72,13 +72,13 @@ void reap_run_add(struct vswap_queue *queue, struct reap_run *run, uint64_t old_
 		return;
 	}
 	if (run->nr && run->slab->id == swp_slot_slab(word_slot(old_word)) && run->slot + run->nr == slot) {
-		run->nr++;
+		run->nr += nr_slots;
 		return;
 	}
 	reap_run_flush(queue, run);
 	run->slab = slab_by_id(&queue->vswap->slabs, swp_slot_slab(word_slot(old_word)));
 	run->slot = slot;
-	run->nr = 1;
+	run->nr = nr_slots;
 }
 
 void reap_quarantine(struct vswap_queue *queue, struct slab *slab, uint32_t slot, uint64_t fence)

@@ -37,21 +37,53 @@ void swap_freeing_begin(struct swap_freeing *freeing, struct vswap_queue *queue,
 	lock_acquire(&table->lock);
 }
 
-void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint64_t word)
+/* What of a word tells the backing of an entry from that of its neighbour. */
+#define WORD_BACKING (~0ull << WORD_TAG_SHIFT | WORD_PAYLOAD_MAX)
+
+/*
+ * Makes NONE of a word and of those behind it, nr at most, that are backed alike: by the same slab's slots in a row, by one
+ * value, by a folio. How many.
+ */
+static uint32_t swap_freeing_step(_Atomic uint64_t *place, uint64_t word, uint32_t nr)
+{
+	uint64_t backing = word & WORD_BACKING, stride = word_has_slot(word) ? 1 : 0;
+	uint32_t i = 0;
+
+	if (word_has_slot(word))
+		nr = (uint32_t)base_min_u64(nr, WORD_MAX_SLOTS - swp_slot_index(word_slot(word)));
+	else if (word_is_stored(word))
+		nr = 1;
+	do {
+		assert(!word_is_claimed(word));
+		/* Not sequentially consistent: reap_run_flush has the barrier before it reads the epoch. */
+		atomic_store_explicit(&place[i], word_next(word, WORD_NONE, 0), memory_order_release);
+		backing += stride;
+		if (++i == nr)
+			break;
+		word = atomic_load_explicit(&place[i], memory_order_relaxed);
+	} while ((word & WORD_BACKING) == backing);
+	return i;
+}
+
+void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint32_t nr)
 {
 	struct vswap_queue *queue = freeing->queue;
+	_Atomic uint64_t *place = table_word(freeing->table, entry);
+	uint32_t i, step;
 
-	assert(!word_is_claimed(word));
-	if (word_is_stored(word) && !freeing->in_epoch) {
-		freeing->epoch = epoch_enter(&queue->vswap->epoch, &queue->epoch);
-		freeing->in_epoch = true;
+	for (i = 0; i < nr; i += step) {
+		uint64_t word = atomic_load_explicit(&place[i], memory_order_relaxed);
+
+		if (word_is_stored(word) && !freeing->in_epoch) {
+			freeing->epoch = epoch_enter(&queue->vswap->epoch, &queue->epoch);
+			freeing->in_epoch = true;
+		}
+		step = swap_freeing_step(&place[i], word, nr - i);
+		freeing->nr_tag[word_tag(word)] += step;
+		if (word_is_stored(word))
+			reap_run_add(queue, &freeing->run, word, step);
 	}
-	/* Not sequentially consistent: reap_run_flush has the barrier before it reads the epoch. */
-	atomic_store_explicit(table_word(freeing->table, entry), word_next(word, WORD_NONE, 0), memory_order_release);
-	freeing->nr++;
-	freeing->nr_tag[word_tag(word)]++;
-	if (word_is_stored(word))
-		reap_run_add(queue, &freeing->run, word);
+	freeing->nr += nr;
 }
 
 /* The books of what was freed. Under the lock. True when the map gives the cluster up. */
@@ -245,22 +277,24 @@ static void swapcache_remove(struct vswap_queue *queue, struct folio *folio, str
 {
 	struct table_folios *folios;
 	struct swap_freeing freeing;
-	uint32_t i, nr = folio_nr_pages(folio);
+	uint64_t entry = folio->swap.val;
+	uint32_t i, end, nr = folio_nr_pages(folio);
 
 	swap_freeing_begin(&freeing, queue, table);
 	folios = atomic_load_explicit(&table->folios, memory_order_relaxed);
 	table->nr_folios -= (uint16_t)nr;
 	for (i = 0; i < nr; i++) {
-		uint64_t entry = folio->swap.val + i, word;
-
-		assert(atomic_load_explicit(&folios->folio[entry % TABLE_ENTRIES], memory_order_relaxed) == folio);
-		atomic_store_explicit(&folios->folio[entry % TABLE_ENTRIES], NULL, memory_order_release);
-		word = atomic_load_explicit(table_word(table, entry), memory_order_relaxed);
-		assert(word_is_cached(word));
-		if (word_count(word) == 0) /* only who has the folio locked could raise it */
-			swap_freeing_add(&freeing, entry, word);
+		assert(atomic_load_explicit(&folios->folio[(entry + i) % TABLE_ENTRIES], memory_order_relaxed) == folio);
+		atomic_store_explicit(&folios->folio[(entry + i) % TABLE_ENTRIES], NULL, memory_order_release);
+	}
+	for (i = 0; i < nr; i = end) {
+		/* Only who has the folio locked could raise a count of 0. */
+		for (end = i; end < nr && word_count(atomic_load(table_word(table, entry + end))) == 0; end++)
+			;
+		if (end > i)
+			swap_freeing_add(&freeing, entry + i, end - i);
 		else
-			atomic_fetch_and(table_word(table, entry), ~WORD_CACHED);
+			atomic_fetch_and(table_word(table, entry + end++), ~WORD_CACHED);
 	}
 	folio_clear_flags(folio, FOLIO_SWAPCACHE | FOLIO_UNHELD);
 	swap_freeing_end(&freeing);
@@ -473,17 +507,28 @@ int swap_duplicate_nr(struct vswap_queue *queue, swp_entry_t entry, uint32_t nr)
 	return table ? swap_count_up_run(queue->vswap, table, entry.val, nr, 1) : -ENOENT;
 }
 
-/* One holder less for an entry that has some. Under the lock. True when a folio is all that is left. */
-static bool swap_put_entry(struct swap_freeing *freeing, uint64_t entry)
+/* The last holder is the caller: nobody duplicates the entry meanwhile. */
+static bool word_is_of_last(uint64_t word)
 {
-	uint64_t word = atomic_load_explicit(table_word(freeing->table, entry), memory_order_relaxed);
+	return (word & WORD_HOLDERS) == WORD_COUNT_ONE;
+}
 
-	/* The last holder is the caller: nobody duplicates the entry meanwhile. */
-	if (word_count(word) == 1 && !word_is_cached(word)) {
-		swap_freeing_add(freeing, entry, word);
-		return false;
+/* One holder less for each of entries that have some. Under the lock. True when folios are all that is left of some. */
+static bool swap_put_held(struct swap_freeing *freeing, uint64_t entry, uint32_t nr)
+{
+	_Atomic uint64_t *place = table_word(freeing->table, entry);
+	bool unheld = false;
+	uint32_t i, end;
+
+	for (i = 0; i < nr; i = end) {
+		for (end = i; end < nr && word_is_of_last(atomic_load_explicit(&place[end], memory_order_relaxed)); end++)
+			;
+		if (end > i)
+			swap_freeing_add(freeing, entry + i, end - i);
+		else
+			unheld |= word_count(swap_count_down(freeing->queue->vswap, freeing->table, entry + end++)) == 0;
 	}
-	return word_count(swap_count_down(freeing->queue->vswap, freeing->table, entry)) == 0;
+	return unheld;
 }
 
 /* Takes one holder off each of the entries of one cluster; none when one of them has none. */
@@ -501,8 +546,8 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 	for (i = 0; i < nr && err == 0; i++)
 		if (word_count(atomic_load_explicit(table_word(table, entry + i), memory_order_relaxed)) == 0)
 			err = -ENOENT;
-	for (i = 0; i < nr && err == 0; i++)
-		unheld |= swap_put_entry(&freeing, entry + i);
+	if (err == 0)
+		unheld = swap_put_held(&freeing, entry, nr);
 	if (unheld)
 		swapcache_mark_unheld(table, entry, nr);
 	swap_freeing_end(&freeing);

@@ -41,10 +41,10 @@ struct swap_freeing {
  */
 void swap_freeing_begin(struct swap_freeing *freeing, struct vswap_queue *queue, struct table *table);
 /*
- * Makes an entry NONE whose word is `word`: nobody holds it any more, nor stands for it, so that nobody else changes it who
- * does not take the lock.
+ * Makes nr entries NONE, which are all of the table: nobody holds them any more, nor stands for them, so that nobody else
+ * changes their words who does not take the lock.
  */
-void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint64_t word);
+void swap_freeing_add(struct swap_freeing *freeing, uint64_t entry, uint32_t nr);
 /* Releases the lock. The table may be gone afterwards, unless it is pinned. */
 void swap_freeing_end(struct swap_freeing *freeing);
 

@@ -151,6 +151,42 @@ static void test_puts_from_the_middle_of_a_folio(void **state)
 }
 
 /* The last entries that there can be: a range that ends at 2^32, and one that begins in front of 2^31. */
+/* Entries in a row whose slots are not: what one put frees is all that they had, and nothing of others. */
+static void test_one_put_frees_slots_that_are_not_in_a_row(void **state)
+{
+	static const unsigned in_order_of_slots[6] = { 0, 2, 1, 5, 4, 3 };
+	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
+	struct test_folio *test[6];
+	swp_entry_t entry[6];
+	swp_slot_t slot;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 6; i++) {
+		test[i] = test_folio_new(0, 1 + i);
+		assert_int_equal(folio_alloc_swap(swap_queue(f), &test[i]->folio, 0, &entry[i]), 0);
+		assert_int_equal(folio_dup_swap(swap_queue(f), &test[i]->folio, FOLIO_ALL), 0);
+		assert_int_equal(entry[i].val, entry[0].val + i);
+	}
+	for (i = 0; i < 6; i++) {
+		struct test_folio *next = test[in_order_of_slots[i]];
+
+		assert_int_equal(test_folio_do(f, next, vswap_store_folio), 0);
+		assert_int_equal(put_swap_folio(swap_queue(f), &next->folio, next->folio.swap), 0);
+		folio_unlock(swap_queue(f), &next->folio);
+	}
+	assert_int_equal(swap_used(f), 6);
+	assert_int_equal(swap_free_nr(swap_queue(f), entry[0], 5), 0);
+	swap_turns(f, 8);
+	assert_int_equal(swap_used(f), 1);
+	assert_int_equal(swp_entry_to_swp_slot(swap_queue(f), entry[5], &slot), 0);
+	assert_int_equal(swap_free_nr(swap_queue(f), entry[5], 1), 0);
+	swap_turns(f, 8);
+	assert_int_equal(swap_used(f), 0);
+	test_folios_free(f, test, 6);
+	swap_fixture_free(f);
+}
+
 static void test_ranges_that_end_at_the_end(void **state)
 {
 	static const uint64_t first[2] = { (1ull << 31) - 1024, (1ull << 32) - 1024 };
@@ -591,6 +627,7 @@ int main(void)
 		cmocka_unit_test(test_a_page_goes_out_and_comes_in),
 		cmocka_unit_test(test_insertion_is_all_or_nothing),
 		cmocka_unit_test(test_puts_from_the_middle_of_a_folio),
+		cmocka_unit_test(test_one_put_frees_slots_that_are_not_in_a_row),
 		cmocka_unit_test(test_ranges_that_end_at_the_end),
 		cmocka_unit_test(test_counts_overflow_to_the_side),
 		cmocka_unit_test(test_who_waits_for_a_folio_is_called_in_order),
