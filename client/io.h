@@ -110,7 +110,7 @@ struct fsw_io {
 		uint16_t nr_busy; /* segments that have a share */
 		uint8_t epoch;	  /* READ: the I/O epoch it entered */
 		bool begun;	  /* it was not refused at once */
-		bool plain;	  /* WRITE: each page into a slot of its own */
+		uint8_t where;	  /* WRITE: enum request_where */
 		bool has_packed;  /* WRITE: page packed_index is compressed, as object `packed`, and not yet published */
 		uint64_t packed;
 		uint64_t packed_index;

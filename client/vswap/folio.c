@@ -93,7 +93,7 @@ uint32_t folio_clear_flags(struct folio *folio, uint32_t flags)
 
 void folio_mark_dirty(struct folio *folio)
 {
-	assert(folio_is_locked(folio));
+	assert(folio_is_locked(folio) && !(folio_flags(folio) & FOLIO_UNDER_IO));
 	folio_set_flags(folio, FOLIO_DIRTY | FOLIO_UPTODATE);
 }
 

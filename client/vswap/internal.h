@@ -115,11 +115,15 @@ void vswap_queue_ask_release(struct vswap_queue *queue);
 
 /* ---- request.c ---- */
 
-/*
- * Starts a request on pages or entries that exist; io->done as for vswap_submit. `plain`: what is written gets slots, also
- * where the word alone would do.
- */
-void request_start(struct vswap_queue *queue, struct fsw_io *io, bool plain);
+/* Where a page that is written may go. */
+enum request_where {
+	REQUEST_ANYWHERE,
+	REQUEST_SLOT, /* also where the word alone would do */
+	REQUEST_HERE, /* into the word or the pool, or not at all: -ENOSPC */
+};
+
+/* Starts a request on pages or entries that exist; io->done as for vswap_submit. `where` is for writes. */
+void request_start(struct vswap_queue *queue, struct fsw_io *io, enum request_where where);
 
 /* Goes on with a segment: until it has a run under way, waits, or has done its share. */
 void request_segment_step(struct io_segment *segment);

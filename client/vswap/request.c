@@ -188,14 +188,14 @@ static int request_check(const struct vswap *vswap, const struct fsw_io *io)
 	return 0;
 }
 
-void request_start(struct vswap_queue *queue, struct fsw_io *io, bool plain)
+void request_start(struct vswap_queue *queue, struct fsw_io *io, enum request_where where)
 {
 	unsigned i;
 
 	io->vs.queue = queue;
 	io->vs.status = 0;
 	io->vs.begun = true;
-	io->vs.plain = plain;
+	io->vs.where = (uint8_t)where;
 	io->vs.has_packed = false;
 	io->vs.started_ns = sys_reactor_now_ns(queue->reactor); /* as old as the turn, and free */
 	io->vs.cursor = io->op == IO_FLUSH ? io->nr_pages : 0;
@@ -216,7 +216,7 @@ void vswap_submit(struct vswap_queue *queue, struct fsw_io *io)
 	int err = request_check(queue->vswap, io);
 
 	if (err == 0) {
-		request_start(queue, io, false);
+		request_start(queue, io, REQUEST_ANYWHERE);
 		return;
 	}
 	io->vs.queue = queue;

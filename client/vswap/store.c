@@ -66,14 +66,15 @@ static void store_put(struct store *store)
 	store->queue->stores = store;
 }
 
-static void store_start(struct store *store, enum io_op op, swp_entry_t entry, uint32_t nr, void *buf, bool plain)
+static void store_start(struct store *store, enum io_op op, swp_entry_t entry, uint32_t nr, void *buf,
+			enum request_where where)
 {
 	store->entry = entry;
 	store->io.op = (uint8_t)op;
 	store->io.page = entry.val;
 	store->io.nr_pages = nr;
 	store->io.buf = buf;
-	request_start(store->queue, &store->io, plain);
+	request_start(store->queue, &store->io, where);
 }
 
 /* ---- folios ---- */
@@ -104,8 +105,8 @@ static void store_folio_done(struct fsw_io *io, int status)
 	done(folio, status, arg);
 }
 
-static void store_folio_start(struct vswap_queue *queue, struct folio *folio, enum io_op op, bool plain, folio_done done,
-			      void *arg)
+static void store_folio_start(struct vswap_queue *queue, struct folio *folio, enum io_op op,
+			      enum request_where where, folio_done done, void *arg)
 {
 	struct store *store = store_get(queue);
 
@@ -113,10 +114,11 @@ static void store_folio_start(struct vswap_queue *queue, struct folio *folio, en
 	store->folio_done = done;
 	store->arg = arg;
 	store->io.done = store_folio_done;
-	store_start(store, op, folio->swap, folio_nr_pages(folio), folio->data, plain);
+	store_start(store, op, folio->swap, folio_nr_pages(folio), folio->data, where);
 }
 
-static int store_folio(struct vswap_queue *queue, struct folio *folio, bool plain, folio_done done, void *arg)
+static int store_folio(struct vswap_queue *queue, struct folio *folio, enum request_where where, folio_done done,
+		       void *arg)
 {
 	int err = store_check_folio(folio);
 
@@ -127,18 +129,23 @@ static int store_folio(struct vswap_queue *queue, struct folio *folio, bool plai
 	if (err < 0)
 		return err;
 	folio_set_flags(folio, FOLIO_UNDER_IO);
-	store_folio_start(queue, folio, IO_WRITE, plain, done, arg);
+	store_folio_start(queue, folio, IO_WRITE, where, done, arg);
 	return 0;
 }
 
 int vswap_store_folio(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg)
 {
-	return store_folio(queue, folio, false, done, arg);
+	return store_folio(queue, folio, REQUEST_ANYWHERE, done, arg);
 }
 
 int vswap_assign_slot(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg)
 {
-	return store_folio(queue, folio, true, done, arg);
+	return store_folio(queue, folio, REQUEST_SLOT, done, arg);
+}
+
+int vswap_store_compressed(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg)
+{
+	return queue->vswap->comp ? store_folio(queue, folio, REQUEST_HERE, done, arg) : -ENOSPC;
 }
 
 int vswap_set_same(struct vswap_queue *queue, struct folio *folio, uint32_t page, uint64_t value)
@@ -191,7 +198,7 @@ int swap_read_folio(struct vswap_queue *queue, struct folio *folio, folio_done d
 		return err;
 	folio_clear_flags(folio, FOLIO_UPTODATE);
 	folio_set_flags(folio, FOLIO_UNDER_IO);
-	store_folio_start(queue, folio, IO_READ, false, done, arg);
+	store_folio_start(queue, folio, IO_READ, REQUEST_ANYWHERE, done, arg);
 	return 0;
 }
 
@@ -247,7 +254,7 @@ static void hibernation_start(struct store *store, enum io_op op, swp_entry_t en
 	(void)err;
 	store->hibernation_done = done;
 	store->arg = arg;
-	store_start(store, op, entry, 1, page, true);
+	store_start(store, op, entry, 1, page, REQUEST_SLOT);
 }
 
 int swap_alloc_hibernation_slot(struct vswap_queue *queue, hibernation_done done, void *arg)

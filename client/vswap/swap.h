@@ -94,7 +94,10 @@ void folio_get(struct folio *folio);
 void folio_put(struct folio *folio);
 /* enum folio_flag, of this moment; of those that only the lock's owner changes, his own are certain. */
 uint32_t folio_flags(const struct folio *folio);
-/* Locked. The bytes were changed by the caller: they are up to date, and have to be stored. */
+/*
+ * Locked, and not being stored or read. The bytes were changed by the caller: they are up to date, and have to be stored. They
+ * must not change while they are stored.
+ */
 void folio_mark_dirty(struct folio *folio);
 
 /* True when the folio is now locked by the caller. */
@@ -148,7 +151,8 @@ int swap_duplicate_nr(struct vswap_queue *queue, swp_entry_t entry, uint32_t nr)
 /*
  * One holder less for each of nr entries, across clusters (unmap, truncate). What then has neither holder nor folio is freed,
  * with one lock and one I/O epoch per cluster. A folio whose entries have all lost their holders is dropped from the cache
- * when it is clean; at once when nobody has it locked, else when it is unlocked.
+ * when it is clean; at once when nobody has it locked, else when it is unlocked. One that is dirty then stays, also when it has
+ * been stored later: whoever has it uses folio_free_swap or put_swap_folio.
  *
  * 0; -ENOENT: an entry had no holder; its cluster, and those behind it, are as they were, those before it are done.
  */
@@ -158,7 +162,7 @@ int swap_free_nr(struct vswap_queue *queue, swp_entry_t entry, uint64_t nr);
 
 /* Holders of an entry; 0 also for one that does not exist. */
 uint32_t swp_swapcount(struct vswap_queue *queue, swp_entry_t entry);
-/* Whether any entry of a folio in the cache has a holder. */
+/* Whether any entry of a folio that is locked and in the cache has a holder; false for any other folio. */
 bool folio_swapped(struct vswap_queue *queue, struct folio *folio);
 
 /* ---- the swap cache: the one place where operations on an entry meet ---- */
@@ -228,12 +232,21 @@ int vswap_store_folio(struct vswap_queue *queue, struct folio *folio, folio_done
 /* The same, but every page into a slot of its own, whatever it holds: for what must be on a server or on the disk. */
 int vswap_assign_slot(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg);
 /*
+ * The same, but every page into the compressed pool, or as the one value that it repeats. -ENOSPC where no pool is configured.
+ * Status -ENOSPC: a page did not shrink enough, or the pool has no room. It is backed by what it was, and so may others be of
+ * the folio, which is dirty, and can be stored by vswap_store_folio.
+ */
+int vswap_store_compressed(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg);
+/*
  * At once, without I/O: page number `page` holds the 64-bit `value` over and over, which fits 36 bits. The folio's memory is
  * not looked at. 0; -EBUSY while it is being stored; -ERANGE for a larger value.
  */
 int vswap_set_same(struct vswap_queue *queue, struct folio *folio, uint32_t page, uint64_t value);
 
-/* Reads the folio's bytes in. With status 0 it is up to date and clean. 0: done is called; -EBUSY as above. */
+/*
+ * Reads the folio's bytes in, over what it holds, dirty or not. With status 0 it is up to date and clean. 0: done is called;
+ * -EBUSY as above; -EINVAL: the bytes of a page are in the folio and nowhere else.
+ */
 int swap_read_folio(struct vswap_queue *queue, struct folio *folio, folio_done done, void *arg);
 
 /* ---- hibernation ---- */

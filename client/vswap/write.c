@@ -47,7 +47,7 @@ static bool write_pack(struct fsw_io *io, uint64_t index)
 	struct vswap_queue *queue = io->vs.queue;
 	struct comp_pool *comp = queue->vswap->comp;
 
-	if (!comp || io->vs.plain)
+	if (!comp || io->vs.where == REQUEST_SLOT)
 		return false;
 	if (io->vs.has_packed && io->vs.packed_index == index)
 		return true;
@@ -169,7 +169,7 @@ static int write_claim_run(struct io_segment *segment, struct table *table)
 			err = -EBUSY;
 			break;
 		}
-		if (!io->vs.plain && page_is_same(bytes, &value) && value <= WORD_PAYLOAD_MAX) {
+		if (io->vs.where != REQUEST_SLOT && page_is_same(bytes, &value) && value <= WORD_PAYLOAD_MAX) {
 			if (segment->nr_run)
 				break;
 			if (write_same(segment, table, word, value))
@@ -182,6 +182,10 @@ static int write_claim_run(struct io_segment *segment, struct table *table)
 			if (write_packed(segment, table, word))
 				segment->next++;
 			continue;
+		}
+		if (io->vs.where == REQUEST_HERE) {
+			request_fail(io, -ENOSPC);
+			break;
 		}
 		err = write_claim(segment, table, word, bytes);
 		if (err == -EBUSY)

@@ -204,9 +204,7 @@ static void region_exchange(struct worker *worker, struct region region, uint64_
 
 /* ---- a job: the folio's lock, and what is in it ---- */
 
-static void job_begin(struct job *job);
-static void job_evict(struct job *job);
-static void job_fault(struct job *job);
+static void job_begin(struct job *job), job_evict(struct job *job), job_fault(struct job *job), job_io(struct job *job);
 
 static void job_end(struct job *job)
 {
@@ -239,8 +237,10 @@ static void job_io_done(struct folio *folio, int status, void *arg)
 	uint32_t flags = folio_flags(folio) & (FOLIO_UPTODATE | FOLIO_SWAPCACHE | FOLIO_DIRTY | FOLIO_UNDER_IO);
 	struct job *job = arg;
 
-	assert(status == 0 && folio == job->folio && flags == (FOLIO_UPTODATE | FOLIO_SWAPCACHE));
-	job_use(job);
+	assert(folio == job->folio && (flags & ~FOLIO_DIRTY) == (FOLIO_UPTODATE | FOLIO_SWAPCACHE));
+	assert(status == (flags & FOLIO_DIRTY ? -ENOSPC : 0) && (status == 0 || job->io == vswap_store_compressed));
+	job->io = status < 0 ? vswap_store_folio : job->io; /* it does not shrink, or the pool has no room */
+	(status == 0 ? job_use : job_io)(job);
 }
 
 /* Reads or stores the folio, then uses it. All requests of the queue may be in use. Under I/O it can neither go nor change. */
@@ -319,7 +319,9 @@ static void job_fault(struct job *job)
 /* From here on: what is done with a folio that is locked, up to date and in the cache. When it is stored it may be evicted. */
 static void job_store(struct job *job)
 {
-	job->io = CHANCE(job->worker, 2) ? vswap_store_folio : vswap_assign_slot;
+	job->io = CHANCE(job->worker, 2) ? vswap_store_folio :
+		  CHANCE(job->worker, 2) ? vswap_assign_slot :
+					   vswap_store_compressed;
 	if (job->use != job_evict)
 		job->use = folio_swapped(job->worker->queue, job->folio) && CHANCE(job->worker, 2) ? job_unlock : job_evict;
 	job_io(job);

@@ -91,7 +91,7 @@ void model_check_entry(struct swap_model *m, uint64_t entry)
 		model_fail(m, "entry %" PRIu64 " is backed by %u, and may be by %x", entry, backing, backings);
 	if (e->backing == BACKING_COMP && backings == (1u << BACKING_COMP | 1u << BACKING_SLOT))
 		e->backing = (uint8_t)backing; /* from a slot it does not come back */
-	if (word_tag(look.word) == WORD_SAME && (!e->folio || e->folio->request.doing != DOING_STORE) &&
+	if (word_tag(look.word) == WORD_SAME && (!e->folio || !model_may_save_the_slot(e->folio->request.doing)) &&
 	    word_payload(look.word) != e->value)
 		model_fail(m, "entry %" PRIu64 " repeats another value than it should", entry);
 	if (swp_swapcount(model_queue(m, 0), (swp_entry_t){ entry }) != e->nr)

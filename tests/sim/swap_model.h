@@ -7,7 +7,8 @@
  * grace period ends between two of them: a run depends on nothing but its seed, and what comes back after a grace period,
  * tables and folios, does so between two such turns.
  *
- * In this header is the model itself, and what a run chooses at random; in swap_model.c are the comparisons and the calls.
+ * In this header is the model itself, and what a run chooses at random; in swap_model.c and swap_model_io.c are the comparisons
+ * and the calls.
  */
 #ifndef FARSWAP_TESTS_SIM_SWAP_MODEL_H
 #define FARSWAP_TESTS_SIM_SWAP_MODEL_H
@@ -38,7 +39,8 @@
 	X(swap_put_entries_direct) X(swap_free_nr) X(swp_swapcount) X(folio_swapped) X(swapcache_prepare) \
 	X(swap_cache_add_folio) X(swapcache_clear) X(put_swap_folio) X(swap_cache_get_folio) X(vswap_swapcache_only) \
 	X(non_swapcache_batch) X(vswap_tryget) X(vswap_put) X(swp_entry_to_swp_slot) X(swp_slot_to_swp_entry) \
-	X(vswap_store_folio) X(vswap_store_folio_done) X(vswap_assign_slot) X(vswap_assign_slot_done) X(vswap_set_same) \
+	X(vswap_store_folio) X(vswap_store_folio_done) X(vswap_assign_slot) X(vswap_assign_slot_done) \
+	X(vswap_store_compressed) X(vswap_store_compressed_done) X(vswap_set_same) \
 	X(swap_read_folio) X(swap_read_folio_done) X(swap_alloc_hibernation_slot) X(swap_alloc_hibernation_slot_done) \
 	X(swap_write_hibernation_slot) X(swap_write_hibernation_slot_done) X(swap_read_hibernation_slot) \
 	X(swap_read_hibernation_slot_done) X(swap_free_hibernation_slot)
@@ -58,7 +60,7 @@ enum model_result { RESULT_0, RESULT_1, MODEL_ERRORS(MODEL_ERROR_NUMBER) MODEL_N
 /* What is compressed may be moved to a slot at any time, and not back. */
 enum model_backing { BACKING_NONE, BACKING_FOLIO, BACKING_SAME, BACKING_SLOT, BACKING_COMP, BACKING_POISON };
 
-enum model_doing { DOING_NOTHING, DOING_STORE, DOING_ASSIGN, DOING_READ, DOING_ALLOC };
+enum model_doing { DOING_NOTHING, DOING_STORE, DOING_COMPRESS, DOING_ASSIGN, DOING_READ, DOING_ALLOC };
 
 /* What is under way for a folio, or for a hibernation slot. */
 struct model_request {
@@ -186,6 +188,11 @@ static inline uint64_t model_page_word(uint64_t value, unsigned i)
 	uint64_t word = (value + i) * 0xbf58476d1ce4e5b9u;
 
 	return value <= VALUE_REPEATED_MAX || (value % 4 == 0 && i >= PAGE_WORDS / 2) ? value : word ^ word >> 29;
+}
+
+static inline bool model_page_shrinks(uint64_t value)
+{
+	return value <= VALUE_REPEATED_MAX || value % 4 == 0;
 }
 
 static inline void model_page_fill(void *page, uint64_t value)
@@ -413,6 +420,11 @@ static inline bool model_has_hibernation(struct swap_model *m, uint64_t entry, u
 
 /* ---- what may be ---- */
 
+static inline bool model_may_save_the_slot(enum model_doing doing)
+{
+	return doing == DOING_STORE || doing == DOING_COMPRESS;
+}
+
 /* What an entry may be backed by just now, by bits: what is under way for it may have come so far, or not yet. */
 static inline unsigned model_backings(struct swap_model *m, uint64_t entry)
 {
@@ -421,11 +433,11 @@ static inline unsigned model_backings(struct swap_model *m, uint64_t entry)
 	enum model_doing doing = request ? request->doing : DOING_NOTHING;
 	unsigned backings = 1u << e->backing;
 
-	if (doing == DOING_STORE && request->value[entry - request->first] <= WORD_PAYLOAD_MAX)
+	if (model_may_save_the_slot(doing) && request->value[entry - request->first] <= WORD_PAYLOAD_MAX)
 		backings |= 1u << BACKING_SAME;
-	else if (doing != DOING_NOTHING && doing != DOING_READ)
+	else if (doing != DOING_NOTHING && doing != DOING_READ && doing != DOING_COMPRESS)
 		backings |= 1u << BACKING_SLOT;
-	if (doing == DOING_STORE && m->f->vswap->comp)
+	if (model_may_save_the_slot(doing) && m->f->vswap->comp)
 		backings |= 1u << BACKING_COMP;
 	if (backings & 1u << BACKING_COMP)
 		backings |= 1u << BACKING_SLOT;
@@ -544,7 +556,7 @@ static inline void model_fault_meets(struct swap_model *m, const struct backend_
 static inline void model_page_written(struct swap_model *m, const struct model_request *request, uint32_t i, int status)
 {
 	struct model_entry *e = model_entry(m, request->first + i);
-	const bool plain = request->doing != DOING_STORE;
+	const bool plain = !model_may_save_the_slot(request->doing);
 	const void *page = request->buf + (size_t)i * FSW_PAGE_SIZE;
 	static char old[FSW_PAGE_SIZE];
 	enum model_backing backing;
@@ -606,6 +618,11 @@ static inline void model_request_end(struct swap_model *m, struct model_request 
 		for (i = 0; i < ended.nr_pages; i++)
 			if (model_entry(m, ended.first + i)->backing == BACKING_POISON)
 				allowed = MAY(EIO);
+	} else if (ended.doing == DOING_COMPRESS) { /* the pool may have room, or not */
+		allowed |= MAY(ENOSPC);
+		for (i = 0; i < ended.nr_pages; i++)
+			if (!model_page_shrinks(ended.value[i]))
+				allowed = MAY(ENOSPC);
 	} else {
 		allowed |= ended.nr_failed >= MODEL_WRITE_TRIES ? MAY(EIO) : 0;
 		allowed |= m->tight >= ended.began || model_is_tight(m) ? MAY(ENOSPC) : 0;
@@ -670,6 +687,14 @@ void try_hibernation_io(struct swap_model *m, unsigned q, struct model_hibernati
 /* Only of a hibernation slot, or of what can be told from one: it is not held once. */
 void try_hibernation_free(struct swap_model *m, unsigned q, uint64_t entry, struct model_hibernation *h);
 void try_swp_slot_to_swp_entry(struct swap_model *m, unsigned q, swp_slot_t slot);
+
+/* ---- swap_model_io.c ---- */
+
+/* Begins what is to be done. In the end a folio that is to be evicted is. */
+int try_folio_io(struct swap_model *m, unsigned q, struct model_folio *f, enum model_doing doing);
+/* After that, or instead of it: out of the cache if it is `stored`, and perhaps not to be used again. */
+void model_evict(struct swap_model *m, unsigned q, struct model_folio *f, bool stored);
+void try_vswap_set_same(struct swap_model *m, unsigned q, struct model_folio *f, uint32_t page, uint64_t value);
 
 /* ---- choices ---- */
 

@@ -75,91 +75,17 @@ static unsigned sim_poll(struct sys_poller *poller)
 
 static const struct backend_ops sim_ops = { .name = "sim", .submit = sim_submit };
 
-/* Out of the cache when its bytes are elsewhere; in any case whoever has begun it goes on his way. */
-static void folio_evict(struct swap_model *m, unsigned q, struct model_folio *f, bool stored)
-{
-	f->evict = false;
-	if (stored)
-		try_swapcache_clear(m, q, f, f->first, m->nr_ops % 2 ? model_nr_pages(f) : 0);
-	if (!model_is_cached(f) && m->nr_ops % 4)
-		return; /* to be used again */
-	try_folio_unlock(m, q, f);
-	try_folio_put(m, f);
-}
-
-static void folio_io_done(struct folio *folio, int status, void *arg)
-{
-	struct model_folio *f = arg;
-	struct swap_model *m = f->model;
-	bool was_read = f->request.doing == DOING_READ;
-
-	assert(folio == &f->folio);
-	f->flags &= ~(uint32_t)FOLIO_UNDER_IO;
-	if (status == 0)
-		f->flags = (f->flags & ~(uint32_t)FOLIO_DIRTY) | FOLIO_UPTODATE;
-	else if (was_read)
-		f->unknown = true;
-	else /* what could not be stored is only here, whatever it was before */
-		f->flags |= FOLIO_DIRTY;
-	model_request_end(m, &f->request, status);
-	model_check_folio(m, f);
-	if (f->evict)
-		folio_evict(m, f->request.queue, f, !was_read && status == 0);
-}
-
-static int try_folio_io(struct swap_model *m, unsigned q, struct model_folio *f, enum model_doing doing)
-{
-	struct model_entry *e = model_is_cached(f) ? model_entry(m, f->first) : NULL;
-	bool is_read = doing == DOING_READ, is_busy = f->request.doing != DOING_NOTHING, plain = doing == DOING_ASSIGN;
-	unsigned errors = f->locked && e && (is_read || (f->flags & FOLIO_UPTODATE)) ? 0 : MAY(EINVAL);
-	uint32_t i;
-	int err;
-
-	for (i = 0; is_read && e && i < model_nr_pages(f); i++)
-		errors |= e[i].backing == BACKING_FOLIO ? MAY(EINVAL) : 0;
-	errors |= is_busy || m->nr_busy[q] == m->nr_ios ? MAY(EBUSY) : 0;
-	if (!is_busy) {
-		f->request = (struct model_request){ .doing = doing, .queue = q, .began = m->turn, .first = f->first,
-						     .nr_pages = model_nr_pages(f), .buf = f->folio.data, .value = f->value };
-		f->request.ends = is_read ? CALL_swap_read_folio_done :
-				  plain ? CALL_vswap_assign_slot_done : CALL_vswap_store_folio_done;
-	}
-	err = MODEL_CALL(m, (is_read ? swap_read_folio : plain ? vswap_assign_slot : vswap_store_folio)(
-				    model_queue(m, q), &f->folio, folio_io_done, f));
-	model_judge(m, is_read ? CALL_swap_read_folio : plain ? CALL_vswap_assign_slot : CALL_vswap_store_folio, err,
-		    errors ? errors : MAY(0));
-	if (err == 0) {
-		f->flags = (f->flags | FOLIO_UNDER_IO) & ~(uint32_t)(is_read ? FOLIO_UPTODATE : 0);
-		m->nr_busy[q]++;
-	} else if (!is_busy) {
-		f->request.doing = DOING_NOTHING;
-	}
-	model_check_folio(m, f);
-	return err;
-}
-
-static void try_vswap_set_same(struct swap_model *m, unsigned q, struct model_folio *f, uint32_t page, uint64_t value)
-{
-	bool valid = f->locked && model_is_cached(f) && page < model_nr_pages(f);
-	int err = vswap_set_same(model_queue(m, q), &f->folio, page, value);
-	unsigned errors = valid ? 0 : MAY(EINVAL);
-
-	errors |= f->flags & FOLIO_UNDER_IO ? MAY(EBUSY) : 0;
-	errors |= value > WORD_PAYLOAD_MAX ? MAY(ERANGE) : 0;
-	model_judge(m, CALL_vswap_set_same, err, errors ? errors : MAY(0));
-	if (err == 0) {
-		model_entry(m, f->first + page)->backing = BACKING_SAME;
-		model_entry(m, f->first + page)->value = value;
-	}
-	if (valid)
-		model_check_entry(m, f->first + page);
-	model_check_folio(m, f);
-}
-
 /* ---- operations ---- */
 
 /* On folios, mostly of one kind. */
 enum operation { LOCK, UNLOCK, REFERENCES, ALLOC, FREE_SWAP, DUP, PUT, PREPARE, CLEAR, CHANGE, STORE, READ, SET_SAME };
+
+static enum model_doing model_some_store(struct swap_model *m)
+{
+	static const enum model_doing doing[] = { DOING_ASSIGN, DOING_COMPRESS, DOING_STORE, DOING_STORE, DOING_STORE };
+
+	return doing[dice(m, BASE_ARRAY_SIZE(doing))];
+}
 
 static void do_alloc(struct swap_model *m, unsigned q, struct model_folio *f)
 {
@@ -211,10 +137,10 @@ static void do_push_out(struct swap_model *m, unsigned q, uint64_t entry)
 		try_folio_dup_swap(m, q, f, FOLIO_ALL);
 		if (dice(m, 8) == 0)
 			try_folio_dup_swap(m, q, f, model_some_page(m, f));
-		f->evict = try_folio_io(m, q, f, dice(m, 6) ? DOING_STORE : DOING_ASSIGN) == 0;
+		f->evict = try_folio_io(m, q, f, model_some_store(m)) == 0;
 	}
 	if (!f->evict)
-		folio_evict(m, q, f, false);
+		model_evict(m, q, f, false);
 }
 
 /* Some or all of what has been let go comes back. */
@@ -230,7 +156,7 @@ static void do_fault_in(struct swap_model *m, unsigned q, uint64_t entry)
 		return;
 	f->evict = try_swapcache_prepare(m, q, entry, 1u << order, f) == 0 && try_folio_io(m, q, f, DOING_READ) == 0;
 	if (!f->evict)
-		folio_evict(m, q, f, false);
+		model_evict(m, q, f, false);
 }
 
 static void do_prepare(struct swap_model *m, unsigned q, struct model_folio *f)
@@ -288,7 +214,7 @@ static void do_folio(struct swap_model *m, unsigned q, enum operation op, struct
 			try_folio_mark_dirty(m, f);
 		break;
 	case STORE:
-		try_folio_io(m, q, f, half ? DOING_STORE : DOING_ASSIGN);
+		try_folio_io(m, q, f, model_some_store(m));
 		break;
 	case READ: /* over what has been changed, only now and then */
 		if (!(f->flags & FOLIO_DIRTY) || dice(m, 4) == 0)

@@ -1,7 +1,7 @@
 /* deps: client_vswap */
 /* Compressed pages as the first tier: what goes there, what comes back, and how the pool makes room. */
 #include "client/comp/comp.h"
-#include "tests/unit/vswap_fixture.h"
+#include "tests/unit/swap_fixture.h"
 
 #define NR_PAGES 8192u
 #define SLOTS 4096u
@@ -266,6 +266,66 @@ static void test_rebuild_knows_what_is_compressed(void **state)
 	fixture_free(f);
 }
 
+/* A folio of `order` with pages that shrink, but the last `nr_hard`; what vswap_store_compressed makes of it. */
+static struct test_folio *store_compressed(struct fixture *f, unsigned order, unsigned nr_hard, int status)
+{
+	struct test_folio *test = test_folio_new(order, 7);
+	swp_entry_t entry;
+
+	fill_half(test->folio.data, (1u << order) - nr_hard, 7);
+	assert_int_equal(folio_alloc_swap(swap_queue(f), &test->folio, order, &entry), 0);
+	assert_int_equal(folio_dup_swap(swap_queue(f), &test->folio, FOLIO_ALL), 0);
+	assert_int_equal(test_folio_do(f, test, vswap_store_compressed), status);
+	assert_int_equal(folio_flags(&test->folio) & FOLIO_DIRTY, status < 0 ? FOLIO_DIRTY : 0);
+	return test;
+}
+
+static void drop_compressed(struct fixture *f, struct test_folio *test)
+{
+	assert_int_equal(swap_free_nr(swap_queue(f), test->folio.swap, folio_nr_pages(&test->folio)), 0);
+	assert_int_equal(put_swap_folio(swap_queue(f), &test->folio, test->folio.swap), 0); /* a dirty one stays until then */
+	folio_unlock(swap_queue(f), &test->folio);
+	test_folio_free(f, test);
+}
+
+static void test_a_folio_is_compressed_or_keeps_its_backing(void **state)
+{
+	struct vswap_options options = { .nr_entries = NR_PAGES, .nr_queues = FIXTURE_QUEUES, .max_slabs = 64,
+					 .reserve_tables = 64, .seed = 1, .comp_limit_bytes = LIMIT,
+					 .comp_algorithm = COMP_LZ4 };
+	struct fixture *f = fixture_create_with(&options);
+	struct test_folio *test;
+	swp_entry_t last;
+
+	(void)state;
+	sys_rcu_read_lock();
+	drop_compressed(f, store_compressed(f, 3, 0, 0));
+	test = store_compressed(f, 3, 1, -ENOSPC);
+	last.val = test->folio.swap.val + 7;
+	assert_int_equal(swap_tag(f, test->folio.swap), WORD_COMP);
+	assert_int_equal(swap_tag(f, last), WORD_FOLIO); /* although no slab could have held it either */
+	swap_add_slab(f, 0, SLOTS);
+	assert_int_equal(test_folio_do(f, test, vswap_store_compressed), -ENOSPC);
+	assert_int_equal(swap_used(f), 0);
+	assert_int_equal(test_folio_do(f, test, vswap_store_folio), 0);
+	assert_int_equal(swap_tag(f, last), WORD_REMOTE);
+	assert_int_equal(swap_used(f), 1);
+	assert_int_equal(test_folio_do(f, test, vswap_store_compressed), -ENOSPC);
+	assert_int_equal(swap_tag(f, last), WORD_REMOTE);
+	drop_compressed(f, test);
+	swap_turns(f, 8);
+	assert_int_equal(swap_used(f), 0);
+	assert_int_equal(stats_of(f).comp.nr_objects, 0);
+	swap_fixture_free(f);
+
+	f = swap_fixture_create(NR_PAGES, 16); /* no pool */
+	test = test_folio_new(0, 1);
+	assert_int_equal(test_folio_do(f, test, vswap_store_compressed), -ENOSPC);
+	folio_unlock(swap_queue(f), &test->folio);
+	test_folio_free(f, test);
+	swap_fixture_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +337,7 @@ int main(void)
 		cmocka_unit_test(test_a_write_is_quicker_than_the_writeback),
 		cmocka_unit_test(test_a_damaged_object_is_an_error),
 		cmocka_unit_test(test_rebuild_knows_what_is_compressed),
+		cmocka_unit_test(test_a_folio_is_compressed_or_keeps_its_backing),
 	};
 
 	log_init("test_vswap_comp", LOG_LEVEL_ERROR);
