@@ -146,7 +146,8 @@ def relative(path):
 def scripts():
     """Our shell scripts, by their first line or by their suffix."""
     found = []
-    for pattern in (".ci/*", "deploy/*", "deploy/quickstart.d/*", "tests/run", "tests/integ/*.sh", "tools/*"):
+    for pattern in (".ci/*", "deploy/*", "deploy/quickstart.d/*", "tests/run", "tests/integ/*.sh", "tests/vm/*",
+                    "tests/vm/guest/*", "tests/vm/lib/*.sh", "tools/*"):
         for path in sorted(glob.glob(os.path.join(SOURCE_DIR, pattern))):
             if os.path.isfile(path):
                 with open(path, "rb") as file:
@@ -175,11 +176,11 @@ def full(suite, fuzz_seconds):
     suite.step("shellcheck", ["shellcheck", "-x", *scripts()], 60)
     released = suite.build("release")
     if released:
-        suite.ctest("release", "release", ["-LE", "^integ$"], 1800)
+        suite.ctest("release", "release", ["-LE", "^(integ|vm)$"], 1800)
         # The tests are tested: each known mistake must make one of them fail.
         suite.step("mutants", [sys.executable, "-B", os.path.join(SOURCE_DIR, "tests/lib/mutants.py")], 1800, show=True)
     if suite.build("asan"):
-        suite.ctest("asan", "asan", ["-LE", "^(integ|style|model)$"], 1800, SANITIZED_ENVIRONMENT)
+        suite.ctest("asan", "asan", ["-LE", "^(integ|vm|style|model)$"], 1800, SANITIZED_ENVIRONMENT)
     if suite.build("tsan", [test.replace("unit/", "").replace("conform/", "").replace("/", "_") for test in TSAN_TESTS]):
         suite.ctest("tsan", "tsan", ["-R", "^(%s)$" % "|".join(TSAN_TESTS)], 1800, SANITIZED_ENVIRONMENT)
     suite.build("clang")
@@ -194,6 +195,9 @@ def full(suite, fuzz_seconds):
             suite.step("remains", [os.path.join(SOURCE_DIR, "deploy/quickstart"), "--clean"], 300)
         # One at a time: they measure nothing, but each has daemons with threads and memory of their own.
         suite.ctest("integ", "release", ["-L", "^integ$"], 2400, jobs="1")
+        # Fetched once, so that no test's time is the network's.
+        if suite.step("vm/kernel", [os.path.join(SOURCE_DIR, "tests/vm/run"), "--fetch"], 900, show=True):
+            suite.ctest("vm", "release", ["-L", "^vm$"], 2400, jobs="1")
         suite.step("bench", [os.path.join(BUILD_DIR, "release/bin/farswap-bench"), "--quick"], 400)
         if os.geteuid() == 0:
             suite.step("quickstart", [os.path.join(SOURCE_DIR, "deploy/quickstart")], 900)
