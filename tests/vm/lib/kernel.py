@@ -65,7 +65,7 @@ def kernel(series):
 
 
 def _run(*command, cwd=None, failure=Unavailable):
-    """What it prints. Raises `failure` with the last line of its errors when it fails."""
+    """What it prints. Raises `failure` with the first of its errors when it fails."""
     try:
         done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, errors="replace", timeout=FETCH_S, check=False)
@@ -75,7 +75,9 @@ def _run(*command, cwd=None, failure=Unavailable):
         raise Unavailable("%s took longer than %d s" % (" ".join(command[:1] + command[-2:]), FETCH_S)) from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["exit status %d" % done.returncode]
-        raise failure("%s: %s" % (" ".join(command[:1] + command[-2:]), lines[-1]))
+        # apt has warnings before its errors.
+        first = next((line for line in lines if line.startswith("E: ")), lines[-1])
+        raise failure("%s: %s" % (" ".join(command[:1] + command[-2:]), first.removeprefix("E: ")))
     return done.stdout
 
 
@@ -110,7 +112,7 @@ def _fetch(series, work):
     os.mkdir(folder)
     options = _apt_options(series, work)
     # Without this, a suite that the mirror does not have would be no error but a warning.
-    _run("apt-get", *options, "-q", "-o", "APT::Update::Error-Mode=any", "update")
+    _run("apt-get", *options, "-o", "APT::Update::Error-Mode=any", "-q", "update")
     depends = _run("apt-cache", *options, "depends", "linux-image-amd64")
     found = re.search(r"^ *Depends: (linux-image-(%s\S+))$" % re.escape(series + "."), depends, re.MULTILINE)
     found = found or re.search(r"^ *Depends: (linux-image-(%s\S+))$" % re.escape(series), depends, re.MULTILINE)
