@@ -12,13 +12,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/frontend/block.h"
 #include "client/frontend/fuse/internal.h"
 #include "client/frontend/swaparea.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 
 #define HANDSHAKE_S 10
-#define SWAP_LABEL "farswap"
 
 /* The names of mount_dir: without slashes at its end, of its file, and of its lock. */
 static int take_names(struct fuse_frontend *frontend, const char *mount_dir)
@@ -207,20 +207,11 @@ static void detach_loop(struct fuse_frontend *frontend)
 
 static int turn_swap_on(struct fuse_frontend *frontend, int priority)
 {
-	int ret;
+	int ret = block_swap_on("fuse", frontend->device, frontend->nr_pages, priority);
 
-	ret = swap_area_write(frontend->device, frontend->nr_pages, SWAP_LABEL);
-	if (ret < 0) {
-		log_error("fuse: cannot write the swap header to %s: %s", frontend->device, err_text(ret));
-		return ret;
-	}
-	ret = swap_area_on(frontend->device, priority);
-	if (ret < 0) {
-		log_error("fuse: cannot turn swap on at %s: %s", frontend->device, err_text(ret));
-		return ret;
-	}
-	atomic_store(&frontend->swap_on, true);
-	return 0;
+	if (ret == 0)
+		atomic_store(&frontend->swap_on, true);
+	return ret;
 }
 
 static int put_up(struct fuse_frontend *frontend, const struct fuse_frontend_options *options)
@@ -292,13 +283,10 @@ int fuse_frontend_swap_off(struct fuse_frontend *frontend)
 
 	if (!atomic_load(&frontend->swap_on))
 		return 0;
-	ret = swap_area_off(frontend->device);
-	if (ret < 0) {
-		log_error("fuse: cannot turn swap off at %s: %s", frontend->device, err_text(ret));
-		return ret;
-	}
-	atomic_store(&frontend->swap_on, false);
-	return 0;
+	ret = block_swap_off("fuse", frontend->device);
+	if (ret == 0)
+		atomic_store(&frontend->swap_on, false);
+	return ret;
 }
 
 int fuse_frontend_stop(struct fuse_frontend *frontend)
