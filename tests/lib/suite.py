@@ -28,7 +28,7 @@ TSAN_TESTS = ["unit/test_rcu", "unit/test_reactor", "unit/test_reactor_thread", 
               "conform/conform_frontend_nbd", "fault/test_vswap_threads", "fault/test_swap_threads", "unit/test_library"]
 # Those need longer than all else with a sanitizer, and find there what they find with fewer operations.
 SANITIZED_ENVIRONMENT = {"FARSWAP_OPS": "100000"}
-QUICK_ENVIRONMENT = {"FARSWAP_OPS": "100000"}
+QUICK_ENVIRONMENT = {"FARSWAP_OPS": "100000", "FARSWAP_PREEMPTIONS": "1"}
 
 
 class Suite:
@@ -168,7 +168,7 @@ def fuzz(suite, target, seconds):
 
 def quick(suite):
     if suite.build("release"):
-        suite.ctest("release", "release", ["-L", "^(style|unit|conform|sim|fault)$"], 300, QUICK_ENVIRONMENT)
+        suite.ctest("release", "release", ["-L", "^(style|unit|conform|sim|fault|interleave)$"], 300, QUICK_ENVIRONMENT)
     suite.step("shellcheck", ["shellcheck", "-x", *scripts()], 60)
 
 

@@ -1,0 +1,488 @@
+/*
+ * The tree is searched depth first. A node of it is a state in which more than one script can go on, or the first after such
+ * ones. On the way from the root to where the search stands each node has the choice that was made there, and those that are
+ * still to be tried.
+ */
+#include "tests/interleave/choice.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/rand.h"
+
+#define NOBODY UINT32_MAX
+#define UNBOUNDED UINT32_MAX
+#define NR_RANDOM 200u /* schedules that are run first, to learn which addresses matter */
+/* Where states cannot be compared, the schedules are too many for more. */
+#define MAX_PREEMPTIONS_UNCOMPARED 1u
+#define MAX_NODES (1u << 14)
+#define MAX_LEGS (1u << 14)
+#define NR_ADDRESSES (1u << 14) /* of the table; a power of two */
+#define MIN_SEEN (1u << 12)
+#define MAX_SEEN (1u << 24)
+
+enum mode { MODE_RANDOM, MODE_SEARCH, MODE_AGAIN };
+
+/* Who has done what to an address in one schedule: a bit for each script. Memory may be another's in another schedule. */
+struct address {
+	uintptr_t at;
+	uint64_t run; /* number of the schedule */
+	uint8_t readers;
+	uint8_t writers;
+	bool matters; /* in some schedule two have met there */
+};
+
+struct seen {
+	struct world_hash hash;
+	double nr_schedules; /* from here on */
+	uint32_t left;	     /* preemptions that were allowed from here on */
+	bool used;
+	bool open; /* on the way to where the search stands */
+};
+
+struct node {
+	struct world_hash hash;
+	double nr_schedules;
+	uint32_t left;
+	uint32_t current; /* who had run */
+	uint8_t mask;
+	uint8_t todo;
+	uint32_t chosen;
+};
+
+/* A script goes on for so many points; its end is one, too. */
+struct leg {
+	uint32_t script;
+	uint32_t nr_points;
+};
+
+static struct {
+	const char *name;
+	enum mode mode;
+	uint32_t max_preemptions;
+	bool compare;
+	struct timespec began; /* in processor time */
+	struct rand_state rand;
+	uint32_t nr_random;
+
+	struct address address[NR_ADDRESSES];
+	uint32_t nr_addresses, nr_mattering;
+	bool learned; /* an address matters of which that was not known before */
+
+	struct node node[MAX_NODES];
+	uint32_t nr_nodes;
+	struct seen *seen;
+	uint32_t nr_seen, room; /* room: a power of two */
+
+	/* The schedule under way. */
+	uint32_t depth;
+	uint32_t current, left;
+	bool was_single;
+	struct leg leg[MAX_LEGS];
+	uint32_t nr_legs;
+	uint32_t nr_points;
+
+	/* FARSWAP_SCHEDULE */
+	struct leg again[MAX_LEGS];
+	uint32_t nr_again;
+
+	uint64_t nr_run, nr_before; /* nr_before: before the search began, the last time that it began */
+	uint32_t most_points;
+	unsigned nr_anew;
+	uint64_t nr_cycles;
+	double nr_schedules;
+} search;
+
+/* ---- states ---- */
+
+static struct seen *seen_place(struct seen *seen, uint32_t room, struct world_hash hash)
+{
+	uint32_t i = (uint32_t)hash.a & (room - 1);
+
+	while (seen[i].used && (seen[i].hash.a != hash.a || seen[i].hash.b != hash.b))
+		i = (i + 1) & (room - 1);
+	return &seen[i];
+}
+
+static void seen_grow(void)
+{
+	uint32_t room = search.room ? search.room * 2 : MIN_SEEN, i;
+	struct seen *seen = calloc(room, sizeof(*seen));
+
+	assert(seen && room <= MAX_SEEN);
+	for (i = 0; i < search.room; i++)
+		if (search.seen[i].used)
+			*seen_place(seen, room, search.seen[i].hash) = search.seen[i];
+	free(search.seen);
+	search.seen = seen;
+	search.room = room;
+}
+
+static void seen_forget(void)
+{
+	free(search.seen);
+	search.seen = NULL;
+	search.room = 0;
+	search.nr_seen = 0;
+	seen_grow();
+}
+
+static bool is_bounded(void)
+{
+	return search.max_preemptions != UNBOUNDED;
+}
+
+/* ---- addresses ---- */
+
+static struct address *address_find(uintptr_t at)
+{
+	uint32_t i = (uint32_t)(at * 0x9e3779b97f4a7c15u >> 40) & (NR_ADDRESSES - 1);
+
+	while (search.address[i].at && search.address[i].at != at)
+		i = (i + 1) & (NR_ADDRESSES - 1);
+	if (!search.address[i].at) {
+		search.address[i].at = at;
+		assert(++search.nr_addresses < NR_ADDRESSES / 2);
+	}
+	return &search.address[i];
+}
+
+bool choice_is_open(unsigned script, uintptr_t at, bool writes)
+{
+	struct address *address = address_find(at);
+	uint8_t all;
+
+	choice_arrived(script);
+	if (address->run != search.nr_run) {
+		address->run = search.nr_run;
+		address->readers = 0;
+		address->writers = 0;
+	}
+	*(writes ? &address->writers : &address->readers) |= (uint8_t)(1u << script);
+	all = address->readers | address->writers;
+	if (!address->matters && address->writers && (all & (all - 1)) != 0) {
+		address->matters = true;
+		search.learned = true;
+		search.nr_mattering++;
+	}
+	return address->matters || search.mode == MODE_AGAIN;
+}
+
+/* ---- the schedule as text ---- */
+
+void choice_arrived(unsigned script)
+{
+	assert(search.nr_legs && search.leg[search.nr_legs - 1].script == script);
+	search.leg[search.nr_legs - 1].nr_points++;
+	search.nr_points++;
+}
+
+static void leg_add(unsigned script)
+{
+	if (search.nr_legs && search.leg[search.nr_legs - 1].script == script)
+		return;
+	assert(search.nr_legs < MAX_LEGS);
+	search.leg[search.nr_legs++] = (struct leg){ .script = script };
+}
+
+static void schedule_format(char *text, size_t size)
+{
+	size_t len = (size_t)snprintf(text, size, "%s", search.name);
+	uint32_t i;
+
+	for (i = 0; i < search.nr_legs && len < size; i++)
+		len += (size_t)snprintf(text + len, size - len, " %u:%u", search.leg[i].script, search.leg[i].nr_points);
+}
+
+/* False: it is for another scenario. */
+static bool schedule_parse(const char *text)
+{
+	size_t len = strlen(search.name);
+	struct leg leg;
+	int nr_chars;
+
+	if (strncmp(text, search.name, len) != 0 || (text[len] != ' ' && text[len] != '\0'))
+		return false;
+	text += len;
+	search.nr_again = 0;
+	while (search.nr_again < MAX_LEGS && sscanf(text, " %u:%u%n", &leg.script, &leg.nr_points, &nr_chars) == 2) {
+		search.again[search.nr_again++] = leg;
+		text += nr_chars;
+	}
+	return true;
+}
+
+void choice_print(unsigned script, const char *what, uintptr_t at, const char *function, int line)
+{
+	if (search.mode == MODE_AGAIN)
+		printf("%6u %*s%u %s:%d %s %#lx\n", search.nr_points, (int)script * 8, "", script, function, line, what,
+		       (unsigned long)at);
+}
+
+/* ---- choosing ---- */
+
+static unsigned first_of(uint8_t mask)
+{
+	return (unsigned)__builtin_ctz(mask);
+}
+
+static bool current_can_go_on(uint8_t mask)
+{
+	return search.current != NOBODY && (mask >> search.current & 1) != 0;
+}
+
+static unsigned choose_random(uint8_t mask)
+{
+	unsigned next;
+
+	if (current_can_go_on(mask) && rand_below(&search.rand, 4) != 0)
+		return search.current;
+	do
+		next = (unsigned)rand_below(&search.rand, 8);
+	while (!(mask >> next & 1));
+	return next;
+}
+
+/* As the legs say; then whoever can, the one that ran first of all. */
+static unsigned choose_again(uint8_t mask)
+{
+	const struct leg *leg = search.nr_legs ? &search.again[search.nr_legs - 1] : NULL;
+	unsigned next;
+
+	if (leg && search.nr_legs <= search.nr_again && search.leg[search.nr_legs - 1].nr_points < leg->nr_points)
+		next = leg->script;
+	else if (search.nr_legs < search.nr_again)
+		next = search.again[search.nr_legs].script;
+	else
+		next = current_can_go_on(mask) ? search.current : first_of(mask);
+	if (mask >> next & 1)
+		return next;
+	printf("script %u cannot go on: this is not a schedule of %s\n", next, search.name);
+	return first_of(mask);
+}
+
+/* A state that is new to the search. False: everything was seen from here. */
+static bool node_add(uint8_t mask, struct world_hash hash)
+{
+	struct node *node = &search.node[search.nr_nodes];
+	struct seen *seen;
+
+	if (is_bounded())
+		hash.a += search.current;
+	assert(search.nr_nodes < MAX_NODES);
+	if (search.compare) {
+		seen = seen_place(search.seen, search.room, hash);
+		if (seen->used && seen->left >= search.left) {
+			search.nr_cycles += seen->open;
+			if (search.nr_nodes)
+				search.node[search.nr_nodes - 1].nr_schedules += seen->nr_schedules;
+			return false;
+		}
+		search.nr_seen += !seen->used;
+		*seen = (struct seen){ .hash = hash, .left = search.left, .used = true, .open = true };
+		if (search.nr_seen > search.room / 2)
+			seen_grow();
+	}
+	*node = (struct node){ .hash = hash, .left = search.left, .current = search.current, .mask = mask };
+	node->chosen = current_can_go_on(mask) ? search.current : first_of(mask);
+	node->todo = mask & (uint8_t) ~(1u << node->chosen);
+	/* Any other choice would be a preemption too many. */
+	if (current_can_go_on(mask) && search.left == 0)
+		node->todo = 0;
+	search.nr_nodes++;
+	return true;
+}
+
+static bool choose_next(uint8_t mask, unsigned *ret_next, struct world_hash (*hash)(void))
+{
+	bool is_single = (mask & (mask - 1)) == 0;
+	struct node *node;
+
+	if (is_single && search.was_single) {
+		*ret_next = first_of(mask);
+		return true;
+	}
+	search.was_single = is_single;
+	if (search.depth == search.nr_nodes) {
+		struct world_hash none = { 0, 0 };
+
+		if (!node_add(mask, search.compare ? hash() : none))
+			return false;
+	}
+	node = &search.node[search.depth++];
+	assert(node->mask == mask);
+	*ret_next = node->chosen;
+	if (current_can_go_on(mask) && node->chosen != search.current && is_bounded())
+		search.left--;
+	return true;
+}
+
+bool choice_make(uint8_t mask, unsigned *ret_next, struct world_hash (*hash)(void))
+{
+	if (search.mode == MODE_RANDOM)
+		*ret_next = choose_random(mask);
+	else if (search.mode == MODE_AGAIN)
+		*ret_next = choose_again(mask);
+	else if (!choose_next(mask, ret_next, hash))
+		return false;
+	search.current = *ret_next;
+	leg_add(*ret_next);
+	return true;
+}
+
+/* ---- from schedule to schedule ---- */
+
+void choice_begin(void)
+{
+	search.depth = 0;
+	search.current = NOBODY;
+	search.left = search.max_preemptions;
+	search.was_single = false;
+	search.nr_legs = 0;
+	search.nr_points = 0;
+	search.nr_run++;
+}
+
+void choice_ended(void)
+{
+	if (search.mode == MODE_SEARCH && search.nr_nodes)
+		search.node[search.nr_nodes - 1].nr_schedules += 1;
+}
+
+static void search_begin(void)
+{
+	search.mode = MODE_SEARCH;
+	search.learned = false;
+	search.nr_nodes = 0;
+	search.nr_cycles = 0;
+	search.nr_before = search.nr_run;
+	search.most_points = 0;
+	seen_forget();
+}
+
+/* The node has been searched: what is behind it counts for the one before. */
+static void node_remove(void)
+{
+	const struct node *node = &search.node[--search.nr_nodes];
+
+	if (search.compare) {
+		struct seen *seen = seen_place(search.seen, search.room, node->hash);
+
+		seen->nr_schedules = node->nr_schedules;
+		seen->open = false;
+	}
+	if (search.nr_nodes)
+		search.node[search.nr_nodes - 1].nr_schedules += node->nr_schedules;
+	else
+		search.nr_schedules = node->nr_schedules;
+}
+
+bool choice_next(void)
+{
+	if (search.nr_points > search.most_points)
+		search.most_points = search.nr_points;
+	if (search.mode == MODE_AGAIN)
+		return false;
+	if (search.mode == MODE_RANDOM) {
+		if (++search.nr_random == NR_RANDOM)
+			search_begin();
+		return true;
+	}
+	if (search.learned) {
+		search.nr_anew++;
+		search_begin();
+		return true;
+	}
+	while (search.nr_nodes) {
+		struct node *node = &search.node[search.nr_nodes - 1];
+
+		if (node->todo) {
+			node->chosen = first_of(node->todo);
+			node->todo &= (uint8_t)(node->todo - 1);
+			return true;
+		}
+		node_remove();
+	}
+	return false;
+}
+
+static uint32_t bound_of(const struct interleave_scenario *scenario)
+{
+	const char *bound = getenv("FARSWAP_PREEMPTIONS");
+
+	if (scenario->max_preemptions == 0)
+		return UNBOUNDED;
+	if (!bound)
+		return scenario->max_preemptions;
+	return strcmp(bound, "all") == 0 ? UNBOUNDED : (uint32_t)strtoul(bound, NULL, 10);
+}
+
+bool choice_open(const struct interleave_scenario *scenario, bool compare)
+{
+	const char *again = getenv("FARSWAP_SCHEDULE");
+
+	free(search.seen);
+	memset(&search, 0, sizeof(search));
+	search.name = scenario->name;
+	search.compare = compare && !scenario->each;
+	search.max_preemptions = bound_of(scenario);
+	if (!compare)
+		search.max_preemptions = (uint32_t)base_min_u64(search.max_preemptions, MAX_PREEMPTIONS_UNCOMPARED);
+	search.mode = scenario->each ? MODE_SEARCH : MODE_RANDOM;
+	search.rand.s = 1;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &search.began);
+	if (!again)
+		return true;
+	search.mode = MODE_AGAIN;
+	return schedule_parse(again);
+}
+
+static double seconds_since(const struct timespec *began)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return (double)(now.tv_sec - began->tv_sec) + (double)(now.tv_nsec - began->tv_nsec) / 1e9;
+}
+
+static void print_failure(const char *failed, const char *schedule)
+{
+	printf("%s: %s\n", search.name, failed);
+	printf("  in schedule %llu, after %u points, %.2f s; FARSWAP_SCHEDULE='%s' runs it again\n",
+	       (unsigned long long)search.nr_run, search.nr_points, seconds_since(&search.began), schedule);
+}
+
+static void print_success(const struct interleave_result *result)
+{
+	if (search.mode == MODE_AGAIN) {
+		printf("%s: this schedule is good\n", search.name);
+		return;
+	}
+	printf("%-24s ", search.name);
+	if (is_bounded())
+		printf("<= %u preemptions:", search.max_preemptions);
+	else
+		printf("all %9.3g schedules:", result->nr_schedules);
+	printf(" %llu run, %u states, at most %u points, %u of %u addresses matter, %.2f s%s\n",
+	       (unsigned long long)result->nr_run, result->nr_states, result->most_points, search.nr_mattering,
+	       search.nr_addresses, seconds_since(&search.began),
+	       search.nr_cycles ? "; there are ways to go round in a circle" : "");
+}
+
+void choice_close(const char *failed, struct interleave_result *ret_result)
+{
+	*ret_result = (struct interleave_result){ .nr_schedules = search.nr_schedules,
+						  .nr_run = search.nr_run - search.nr_before,
+						  .nr_states = search.nr_seen,
+						  .most_points = search.most_points };
+	if (failed) {
+		schedule_format(ret_result->schedule, sizeof(ret_result->schedule));
+		print_failure(failed, ret_result->schedule);
+	} else {
+		print_success(ret_result);
+	}
+	fflush(stdout);
+}

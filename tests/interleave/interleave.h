@@ -1,0 +1,98 @@
+/*
+ * Runs code that is meant for several threads under a scheduler of ours, and explores every order in which the threads can
+ * take their steps.
+ *
+ * The code under test is compiled once more, with points.h in front, which puts a point before each of its atomic operations,
+ * loads included, and before each lock. A scenario has up to three scripts, which stand for threads; each is a coroutine,
+ * all on one thread of the system. At a point the scheduler may go on with another script. So an order of steps, a schedule,
+ * is a sequence of choices, and is run again by making the same choices from the same state of memory, see world.h.
+ *
+ * The exploration is depth first, and runs each schedule from the start (Godefroid, "Model checking for programming languages
+ * using VeriSoft", 1997), with three reductions, none of which loses an outcome:
+ *
+ * - Others are only let in where it matters: at an address at which two scripts have met, one of them to write. Which these
+ *   are is learned by running; when there is another one, the exploration begins anew. (Take the first step, in any order,
+ *   that goes to an address that has not mattered yet and that another script has been at: what came before it commutes into
+ *   an order that is explored, and there the two meet.)
+ * - There is no point before a lock is released: that step can as well come at once after the one before it (Lipton, 1975).
+ * - A state that was seen before is not gone on from. Two states are the same when all memory of the world is, and all stacks,
+ *   by a hash of 128 bits.
+ *
+ * What is left is bounded, where a scenario says so, by the number of preemptions: switches away from a script that could have
+ * gone on (Musuvathi and Qadeer, "Iterative context bounding for systematic testing of multithreaded programs", 2007).
+ *
+ * Memory is sequentially consistent. Grace periods of RCU are as short as they may be: what sys_rcu_call was given runs as soon
+ * as every script that was in a read-side section has left it, as one step.
+ *
+ * With AddressSanitizer states are not compared (coroutine.h), and at most one preemption is allowed, whatever a scenario says.
+ */
+#ifndef FARSWAP_TESTS_INTERLEAVE_INTERLEAVE_H
+#define FARSWAP_TESTS_INTERLEAVE_INTERLEAVE_H
+
+#include "common/base/base.h"
+#include "common/base/lock.h"
+#include "common/sys/rcu.h"
+
+#define INTERLEAVE_MAX_SCRIPTS 3u
+#define INTERLEAVE_SCHEDULE_TEXT 4096u
+
+struct interleave_scenario {
+	const char *name;
+	void (*prepare)(void); /* makes the world that every schedule starts with */
+	/* NULL from the first that there is not. Each begins and ends outside of a read-side section. */
+	void (*script[INTERLEAVE_MAX_SCRIPTS])(void);
+	void (*check)(void); /* when all scripts of a schedule have ended */
+	uint32_t max_preemptions; /* 0: no bound */
+	bool each; /* states are not compared: each schedule is run, and no others first to learn which addresses matter */
+};
+
+struct interleave_result {
+	bool left_out; /* FARSWAP_SCHEDULE is for another scenario */
+	double nr_schedules; /* without a bound: how many there are; exact up to 2^53 */
+	uint64_t nr_run;     /* of these, without those of an exploration that had to begin anew */
+	uint32_t nr_states;
+	uint32_t most_points;
+	char schedule[INTERLEAVE_SCHEDULE_TEXT]; /* the one that failed: for FARSWAP_SCHEDULE */
+};
+
+/*
+ * Explores, and prints a line about it. False: a schedule failed, which is printed as well, and nothing is run after it.
+ *
+ * FARSWAP_SCHEDULE, what was printed then: that one schedule is run, and each of its steps printed; scenarios that it is not
+ * for are left out. FARSWAP_PREEMPTIONS, a number or "all": the bound, where there is one.
+ */
+bool interleave_explore(const struct interleave_scenario *scenario, struct interleave_result *ret_result) BASE_MUST_CHECK;
+
+/* ---- from scripts and checks ---- */
+
+/* Ends the schedule, which has failed. */
+_Noreturn void interleave_fail(const char *fmt, ...) BASE_PRINTF(1, 2);
+
+#define interleave_expect(condition) \
+	((condition) ? (void)0 : interleave_fail("%s:%d: not so: %s", __func__, __LINE__, #condition))
+
+/* The script holds nothing that it has found by a lookup: its read-side section ends here, and the next one begins. */
+void interleave_quiescent(void);
+
+/* Goes on when ready(arg) is true. If nobody can go on, and not all have ended, the schedule has failed. */
+void interleave_wait(bool (*ready)(void *arg), void *arg);
+
+/* Whether all scripts have ended but the one that asks, or that waits and is asked whether it is ready. */
+bool interleave_others_ended(void);
+
+/* For checks and preparations: runs what waits for a grace period. */
+void interleave_grace(void);
+
+/* ---- from points.h: outside of schedules they do what they stand for, and no more ---- */
+
+enum interleave_access { INTERLEAVE_READ, INTERLEAVE_WRITE, INTERLEAVE_UNSEEN };
+
+/* Something is about to be done to what is at this address; UNSEEN: there is nobody who could know. Returns the address. */
+void *interleave_point(const volatile void *at, enum interleave_access access, const char *function, int line);
+void interleave_lock(struct lock_mutex *lock, const char *function, int line) LOCK_ACQUIRE(*lock);
+void interleave_unlock(struct lock_mutex *lock) LOCK_RELEASE(*lock);
+void interleave_rcu_call(struct sys_rcu_head *head, void (*fn)(struct sys_rcu_head *head));
+void interleave_rcu_synchronize(void);
+void interleave_rcu_barrier(void);
+
+#endif

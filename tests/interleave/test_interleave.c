@@ -1,0 +1,348 @@
+/* deps: tests_interleave */
+/*
+ * The explorer itself: that it runs every schedule, that its reductions lose none, and that it finds what goes wrong in only
+ * one of them.
+ */
+#include "tests/interleave/points.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#include "tests/interleave/coroutine.h"
+
+/* In the world. */
+struct shared {
+	_Atomic unsigned counter, flag;
+	_Atomic unsigned own[INTERLEAVE_MAX_SCRIPTS];
+	struct lock_mutex lock[2];
+	struct sys_rcu_head head;
+	_Atomic(unsigned *) published;
+	unsigned object;
+	unsigned seen[2];
+	bool called;
+	unsigned *nowhere;
+};
+
+static struct shared *s;
+
+static void prepare(void)
+{
+	s = world_calloc(1, sizeof(*s));
+	lock_mutex_init(&s->lock[0]);
+	lock_mutex_init(&s->lock[1]);
+	s->object = 1;
+	s->nowhere = (unsigned *)(uintptr_t)sizeof(*s);
+	atomic_store(&s->published, &s->object);
+}
+
+static void check_nothing(void)
+{
+}
+
+/* Those which need more than the one preemption that there is with AddressSanitizer. */
+static void skip_if_sanitized(void)
+{
+	if (COROUTINE_SANITIZED)
+		skip();
+}
+
+static struct interleave_result explore(struct interleave_scenario scenario, bool wanted)
+{
+	struct interleave_result result;
+
+	scenario.name = wanted ? "good" : "bad";
+	scenario.prepare = prepare;
+	if (!scenario.check)
+		scenario.check = check_nothing;
+	assert_true(interleave_explore(&scenario, &result) == wanted);
+	return result;
+}
+
+/* ---- how many schedules there are ---- */
+
+static void add_three(void)
+{
+	unsigned i;
+
+	for (i = 0; i < 3; i++)
+		atomic_fetch_add(&s->counter, 1);
+}
+
+static void add_and_look_at_own(unsigned script)
+{
+	unsigned i;
+
+	for (i = 0; i < 3; i++) {
+		atomic_fetch_add(&s->own[script], 1);
+		atomic_fetch_add(&s->counter, 1);
+		(void)atomic_load(&s->flag); /* which nobody writes */
+	}
+}
+
+static void add_by_0(void)
+{
+	add_and_look_at_own(0);
+}
+
+static void add_by_1(void)
+{
+	add_and_look_at_own(1);
+}
+
+static void check_six(void)
+{
+	interleave_expect(atomic_load(&s->counter) == 6);
+}
+
+/* Four steps each: up to the first point, and three more. 8! / (4! 4!) orders; with a third script 12! / (4! 4! 4!). */
+static void test_every_schedule_is_run_and_counted(void **state)
+{
+	struct interleave_result result;
+
+	(void)state;
+	skip_if_sanitized();
+	result = explore((struct interleave_scenario){ .script = { add_three, add_three }, .check = check_six,
+						       .each = true }, true);
+	assert_int_equal(result.nr_run, 70);
+	result = explore((struct interleave_scenario){ .script = { add_three, add_three }, .check = check_six }, true);
+	assert_true(result.nr_schedules == 70 && result.nr_run < 70);
+	result = explore((struct interleave_scenario){ .script = { add_three, add_three, add_three },
+						       .each = true }, true);
+	assert_int_equal(result.nr_run, 34650);
+	result = explore((struct interleave_scenario){ .script = { add_three, add_three, add_three } }, true);
+	assert_true(result.nr_schedules == 34650);
+}
+
+static void test_what_is_not_shared_adds_no_schedule(void **state)
+{
+	struct interleave_result result;
+
+	(void)state;
+	skip_if_sanitized();
+	result = explore((struct interleave_scenario){ .script = { add_by_0, add_by_1 }, .check = check_six,
+						       .each = true }, true);
+	assert_int_equal(result.nr_run, 70);
+}
+
+/* ---- what goes wrong ---- */
+
+static void add_by_load_and_store(void)
+{
+	unsigned counter = atomic_load(&s->counter);
+
+	atomic_store(&s->counter, counter + 1);
+}
+
+static void add_under_lock(void)
+{
+	lock_acquire(&s->lock[0]);
+	atomic_store_explicit(&s->counter, atomic_load_explicit(&s->counter, memory_order_relaxed) + 1, memory_order_relaxed);
+	lock_release(&s->lock[0]);
+}
+
+static void check_two(void)
+{
+	interleave_expect(atomic_load(&s->counter) == 2);
+}
+
+static void test_a_lost_update_is_found_and_runs_again(void **state)
+{
+	struct interleave_scenario scenario = { .script = { add_by_load_and_store, add_by_load_and_store },
+						.check = check_two };
+	struct interleave_result result;
+
+	(void)state;
+	result = explore(scenario, false);
+	assert_int_equal(setenv("FARSWAP_SCHEDULE", result.schedule, 1), 0);
+	(void)explore(scenario, false);
+	assert_true(explore((struct interleave_scenario){ .script = { add_three } }, true).left_out);
+	assert_int_equal(setenv("FARSWAP_SCHEDULE", "bad 0:9 1:9", 1), 0);
+	scenario.check = check_nothing;
+	scenario.name = "bad";
+	scenario.prepare = prepare;
+	assert_true(interleave_explore(&scenario, &result) && !result.left_out);
+	unsetenv("FARSWAP_SCHEDULE");
+	(void)explore((struct interleave_scenario){ .script = { add_under_lock, add_under_lock }, .check = check_two }, true);
+}
+
+static void lock_both(unsigned first)
+{
+	lock_acquire(&s->lock[first]);
+	lock_acquire(&s->lock[1 - first]);
+	lock_release(&s->lock[1 - first]);
+	lock_release(&s->lock[first]);
+}
+
+static void lock_0_then_1(void)
+{
+	lock_both(0);
+}
+
+static void lock_1_then_0(void)
+{
+	lock_both(1);
+}
+
+static void test_a_deadlock_is_found(void **state)
+{
+	(void)state;
+	(void)explore((struct interleave_scenario){ .script = { lock_0_then_1, lock_1_then_0 } }, false);
+	(void)explore((struct interleave_scenario){ .script = { lock_0_then_1, lock_0_then_1 } }, true);
+}
+
+static bool flag_is_set(void *arg)
+{
+	(void)arg;
+	return s->flag != 0;
+}
+
+static void wait_for_flag(void)
+{
+	interleave_wait(flag_is_set, NULL);
+}
+
+static void set_flag(void)
+{
+	atomic_store(&s->flag, 1);
+}
+
+static void test_who_waits_in_vain_is_found(void **state)
+{
+	(void)state;
+	(void)explore((struct interleave_scenario){ .script = { wait_for_flag, add_three } }, false);
+	(void)explore((struct interleave_scenario){ .script = { wait_for_flag, set_flag } }, true);
+}
+
+static void store_one_then_two(void)
+{
+	atomic_store(&s->counter, 1);
+	atomic_store(&s->counter, 2);
+}
+
+static void see_one_then_two(void)
+{
+	s->seen[0] = atomic_load(&s->counter);
+	s->seen[1] = atomic_load(&s->counter);
+}
+
+static void check_never_both(void)
+{
+	interleave_expect(s->seen[0] != 1 || s->seen[1] != 2);
+}
+
+/* In between the two stores and, from there, in between the two loads. */
+static void test_the_bound_is_one_of_preemptions(void **state)
+{
+	struct interleave_scenario scenario = { .script = { store_one_then_two, see_one_then_two }, .check = check_never_both,
+						.max_preemptions = 1, .each = true };
+
+	(void)state;
+	skip_if_sanitized();
+	(void)explore(scenario, true);
+	scenario.max_preemptions = 2;
+	(void)explore(scenario, false);
+	scenario.each = false;
+	(void)explore(scenario, false);
+}
+
+static void fail_an_assertion(void)
+{
+	if (atomic_load(&s->counter) == 2)
+		abort();
+}
+
+static void follow_a_wild_pointer(void)
+{
+	volatile unsigned *nowhere = atomic_load(&s->counter) == 2 ? s->nowhere : &s->object;
+
+	*nowhere = 1;
+}
+
+static void test_a_crash_is_a_failure_like_any_other(void **state)
+{
+	(void)state;
+	(void)explore((struct interleave_scenario){ .script = { add_three, fail_an_assertion } }, false);
+	(void)explore((struct interleave_scenario){ .script = { add_three, follow_a_wild_pointer } }, false);
+	(void)explore((struct interleave_scenario){ .script = { add_three, add_three }, .check = check_six }, true);
+}
+
+/* ---- grace periods ---- */
+
+static void object_ends(struct sys_rcu_head *head)
+{
+	interleave_expect(head == &s->head && !s->called);
+	s->called = true;
+	s->object = 0;
+}
+
+static void unpublish(void)
+{
+	atomic_store(&s->published, NULL);
+	sys_rcu_call(&s->head, object_ends);
+	interleave_expect(!s->called); /* never inside the section that gives it */
+	interleave_quiescent();
+}
+
+static void unpublish_and_synchronize(void)
+{
+	atomic_store(&s->published, NULL);
+	sys_rcu_synchronize();
+	s->object = 0;
+}
+
+static void read_object(bool leaves_too_early)
+{
+	unsigned *object = atomic_load(&s->published);
+
+	if (leaves_too_early)
+		interleave_quiescent();
+	atomic_fetch_add(&s->counter, 1);
+	if (object)
+		interleave_expect(*object == 1);
+	interleave_quiescent();
+}
+
+static void read_well(void)
+{
+	read_object(false);
+}
+
+static void read_badly(void)
+{
+	read_object(true);
+}
+
+static void check_called(void)
+{
+	interleave_expect(s->called);
+}
+
+static void test_grace_periods_are_kept_and_no_longer(void **state)
+{
+	(void)state;
+	(void)explore((struct interleave_scenario){ .script = { unpublish, read_well, read_well }, .check = check_called },
+		      true);
+	(void)explore((struct interleave_scenario){ .script = { unpublish, read_badly, read_well } }, false);
+	(void)explore((struct interleave_scenario){ .script = { unpublish_and_synchronize, read_well, read_well } }, true);
+	(void)explore((struct interleave_scenario){ .script = { unpublish_and_synchronize, read_well, read_badly } }, false);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_schedule_is_run_and_counted),
+		cmocka_unit_test(test_what_is_not_shared_adds_no_schedule),
+		cmocka_unit_test(test_a_lost_update_is_found_and_runs_again),
+		cmocka_unit_test(test_a_deadlock_is_found),
+		cmocka_unit_test(test_who_waits_in_vain_is_found),
+		cmocka_unit_test(test_the_bound_is_one_of_preemptions),
+		cmocka_unit_test(test_a_crash_is_a_failure_like_any_other),
+		cmocka_unit_test(test_grace_periods_are_kept_and_no_longer),
+	};
+
+	unsetenv("FARSWAP_PREEMPTIONS"); /* the bounds here are what is tested */
+	sys_rcu_thread_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
