@@ -28,7 +28,7 @@ BUILD_DIR = os.path.join(suite.BUILD_DIR, "mutants")
 LEAST_LIMIT_S = 8
 LIMIT_FACTOR = 8
 # A killer is quick, and the same in every run.
-ENVIRONMENT = {"FARSWAP_OPS": "20000", "FARSWAP_SEED": "1"}
+ENVIRONMENT = {"FARSWAP_OPS": "20000", "FARSWAP_SEED": "1", "FARSWAP_PREEMPTIONS": "1"}
 NOT_COPIED = {"build", ".git", "__pycache__"}
 
 
