@@ -203,6 +203,11 @@ static void dup_by_0(void)
 	world_dup(0, 0);
 }
 
+static void dup_by_1(void)
+{
+	world_dup(1, 0);
+}
+
 static void dup_by_2(void)
 {
 	world_dup(2, 0);
@@ -481,6 +486,26 @@ static void check_gone(void)
 	world_end();
 }
 
+/* Holders come without the cluster's lock while the entry enters the cache or leaves it: none is lost. */
+static void check_inserted_and_held(void)
+{
+	struct folio *folio = &w->folio[0]->folio;
+
+	interleave_expect(w->err[0][0] == 0 && folio_is_in(0) && folio_trylock(folio));
+	interleave_expect(put_swap_folio(queue_of(0), folio, w->entry[0]) == 0);
+	folio_unlock(queue_of(0), folio);
+	interleave_expect(count_of(0) == 3 && entry_holds(w->entry[0], 7));
+	world_end();
+}
+
+static void check_cleared_and_held(void)
+{
+	world_settle();
+	interleave_expect(w->folio[0]->nr_released == 1);
+	interleave_expect(count_of(0) == 3 && entry_holds(w->entry[0], 7));
+	world_end();
+}
+
 /* ---- clusters: opened, closed, given up ---- */
 
 static void prepare_owned(void)
@@ -626,6 +651,8 @@ static const struct interleave_scenario scenarios[] = {
 	SCENARIO(put_put_dup_low_word, prepare_low_word, check_low_word, put_first_by_0, put_by_1, dup_by_2),
 	SCENARIO(clear_lookup, prepare_locked, check_gone, clear_and_put, look_up_by_1),
 	SCENARIO(clear_lookup_lookup, prepare_locked, check_gone, clear_and_put, look_up_by_1, look_up_by_2),
+	SCENARIO(insert_dup_dup, prepare_insert_put, check_inserted_and_held, insert_and_unlock, dup_by_1, dup_by_2),
+	SCENARIO(clear_dup_dup, prepare_locked, check_cleared_and_held, clear_and_put, dup_by_1, dup_by_2),
 	SCENARIO(lookup_put_alloc, prepare_listed, check_allocated, look_at_cluster, put_last, allocate_by_2),
 };
 
