@@ -124,7 +124,7 @@ int daemon_open_frontend(struct daemon *daemon)
 	const struct settings *settings = daemon->settings;
 	int ret;
 
-	if (settings->frontend == SETTINGS_FUSE)
+	if (settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO)
 		make_folder_of(settings->mount_dir);
 	if (settings->frontend == SETTINGS_NBD && strncmp(settings->nbd_listen, "unix:", 5) == 0)
 		make_folder_of(settings->nbd_listen + 5);

@@ -25,17 +25,17 @@
 
 static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
 static const char *const algorithms[] = { "lz4", "zstd", NULL }; /* as enum comp_algorithm */
-static const char *const frontends[] = { "fuse", "nbd", "none", NULL };
+static const char *const frontends[] = { "auto", "ublk", "fuse", "nbd", "none", NULL }; /* as enum settings_frontend */
 
 #define SETTING(text, kind, member) .name = text, .type = kind, CONFIG_MEMBER(struct settings, member)
 
 static const struct config_option options[] = {
 	{ .section = "device", SETTING("size", CONFIG_SIZE, size_bytes), .arg = "SIZE", .default_text = "0",
 	  .help = "of the swap device, at most 16T; must be given" },
-	{ .section = "device", SETTING("frontend", CONFIG_CHOICE, frontend), .arg = "KIND", .default_text = "fuse",
-	  .choices = frontends, .help = "how it is offered" },
+	{ .section = "device", SETTING("frontend", CONFIG_CHOICE, frontend), .arg = "KIND", .default_text = "auto",
+	  .choices = frontends, .help = "how it is offered; auto: ublk, else fuse" },
 	{ .section = "device", SETTING("swap", CONFIG_BOOL, swap), .default_text = "yes",
-	  .help = "turn swap on over it (fuse only)" },
+	  .help = "turn swap on over it (ublk and fuse)" },
 	{ .section = "device", SETTING("swap_priority", CONFIG_STRING, swap_priority_text), .arg = "N",
 	  .default_text = "auto", .help = "0 to 32767, the highest is used first; auto: the kernel's choice" },
 	{ .section = "device", SETTING("mount_dir", CONFIG_STRING, mount_dir), .arg = "DIR",
@@ -195,7 +195,7 @@ static int check_frontend(struct settings *settings, char error[CONFIG_ERROR_MAX
 			return wrong(error, "swap_priority: '%s' is neither auto nor 0 to %u", text, MAX_PRIORITY);
 		settings->swap_priority = (int)priority;
 	}
-	if (settings->frontend == SETTINGS_FUSE && settings->mount_dir[0] != '/')
+	if ((settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO) && settings->mount_dir[0] != '/')
 		return wrong(error, "mount_dir: '%s' is not an absolute path", settings->mount_dir);
 	if (settings->frontend == SETTINGS_NBD && settings->nbd_listen[0] == '\0')
 		return wrong(error, "nbd_listen: must be given");

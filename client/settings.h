@@ -11,7 +11,7 @@
 #define SETTINGS_MAX_QUEUES 32
 #define SETTINGS_MAX_SERVERS 63 /* and the disk */
 
-enum settings_frontend { SETTINGS_FUSE, SETTINGS_NBD, SETTINGS_NONE };
+enum settings_frontend { SETTINGS_AUTO, SETTINGS_UBLK, SETTINGS_FUSE, SETTINGS_NBD, SETTINGS_NONE };
 
 struct settings {
 	uint64_t size_bytes; /* of the device */

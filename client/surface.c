@@ -3,74 +3,87 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "client/frontend/fuse/fuse.h"
-#include "client/frontend/nbd/nbd.h"
+#include "client/surface_kinds.h"
 #include "common/base/err.h"
 #include "common/base/lock.h"
 #include "common/log/log.h"
 
 struct surface {
-	/* Both are written by the main thread only, and freed only after they were taken out here. */
+	const struct surface_kind *kind;
+	char chosen_because[ADMIN_REASON_MAX];
 	struct lock_mutex lock;
-	struct fuse_frontend *fuse LOCK_GUARDED_BY(lock);
-	struct nbd_server *nbd LOCK_GUARDED_BY(lock);
+	/* Written by the main thread only, and freed only after it was taken out here. NULL: there is none (any more). */
+	void *frontend LOCK_GUARDED_BY(lock);
 };
 
-static int open_fuse(struct surface *surface, const struct settings *settings, struct vswap *vswap)
+static int open_kind(struct surface *surface, const struct surface_kind *kind, const struct settings *settings,
+		     struct vswap *vswap)
 {
-	struct fuse_frontend_options options = {
-		.mount_dir = settings->mount_dir,
-		.vswap = vswap,
-		.nr_queues = settings->nr_queues,
-		.spin_us = settings->spin_us,
-		.loop = true,
-		.swap = settings->swap,
-		.priority = settings->swap_priority,
-	};
-	struct fuse_frontend *fuse;
+	void *frontend = NULL;
 	int ret;
 
-	if (geteuid() != 0) {
-		log_error("frontend: fuse mounts and swaps, which only root may do");
+	if (kind->needs_root && geteuid() != 0) {
+		log_error("frontend: %s makes a device of the kernel's, which only root may do", kind->name);
 		return -EPERM;
 	}
-	ret = fuse_frontend_start(&options, &fuse);
-	if (ret < 0) {
-		log_error("frontend: fuse at %s: %s", settings->mount_dir, err_text(ret));
+	ret = kind->open(settings, vswap, &frontend);
+	if (ret < 0)
 		return ret;
-	}
+	surface->kind = kind;
 	lock_acquire(&surface->lock);
-	surface->fuse = fuse;
+	surface->frontend = frontend;
 	lock_release(&surface->lock);
 	return 0;
 }
 
-static int open_nbd(struct surface *surface, const struct settings *settings, struct vswap *vswap)
+static void reason_add(struct surface *surface, const char *name, const char *text)
 {
-	struct nbd_server_options options = {
-		.address = settings->nbd_listen,
-		.vswap = vswap,
-		.nr_queues = settings->nr_queues,
-		.spin_us = settings->spin_us,
-	};
-	struct nbd_server *nbd;
-	int ret = nbd_server_open(&options, &nbd);
+	size_t len = strlen(surface->chosen_because);
 
-	if (ret < 0) {
-		log_error("nbd_listen: %s: %s", settings->nbd_listen, err_text(ret));
-		return ret;
+	snprintf(surface->chosen_because + len, sizeof(surface->chosen_because) - len, "%s%s: %s", len ? "; " : "", name, text);
+}
+
+/* The first that this kernel has; which is told, and why not one before it. */
+static int open_auto(struct surface *surface, const struct settings *settings, struct vswap *vswap)
+{
+	const struct surface_kind *kind;
+	int ret = -ENODEV;
+
+	for (kind = surface_kinds; kind->name; kind++) {
+		if (!kind->probe)
+			continue;
+		ret = kind->probe();
+		if (ret == 0)
+			ret = open_kind(surface, kind, settings, vswap);
+		if (ret == 0) {
+			reason_add(surface, kind->name, "the best that this kernel has");
+			log_notice("frontend: auto: %s", surface->chosen_because);
+			return 0;
+		}
+		if (ret == -EBUSY)
+			break; /* what a dead one has left is not to be hidden by another device */
+		reason_add(surface, kind->name, err_text(ret));
 	}
-	lock_acquire(&surface->lock);
-	surface->nbd = nbd;
-	lock_release(&surface->lock);
-	return 0;
+	log_error("frontend: auto: there is none that can be used here: %s", surface->chosen_because);
+	return ret;
+}
+
+static const struct surface_kind *find_kind(enum settings_frontend setting)
+{
+	const struct surface_kind *kind;
+
+	for (kind = surface_kinds; kind->name && kind->setting != setting; kind++)
+		;
+	return kind->name ? kind : NULL;
 }
 
 int surface_open(const struct settings *settings, struct vswap *vswap, struct surface **ret_surface)
 {
 	struct surface *surface = calloc(1, sizeof(*surface));
+	const struct surface_kind *kind = find_kind(settings->frontend);
 	int ret = 0;
 
 	if (!surface) {
@@ -78,70 +91,46 @@ int surface_open(const struct settings *settings, struct vswap *vswap, struct su
 		return -ENOMEM;
 	}
 	lock_mutex_init(&surface->lock);
-	switch (settings->frontend) {
-	case SETTINGS_FUSE:
-		ret = open_fuse(surface, settings, vswap);
-		break;
-	case SETTINGS_NBD:
-		ret = open_nbd(surface, settings, vswap);
-		break;
-	case SETTINGS_NONE:
-		break;
-	}
+	if (settings->frontend == SETTINGS_AUTO)
+		ret = open_auto(surface, settings, vswap);
+	else if (kind)
+		ret = open_kind(surface, kind, settings, vswap);
 	if (ret < 0) {
 		surface_free(surface);
 		return ret;
 	}
+	if (kind)
+		snprintf(surface->chosen_because, sizeof(surface->chosen_because), "configured");
 	*ret_surface = surface;
 	return 0;
 }
 
-static struct fuse_frontend *take_fuse(struct surface *surface, struct fuse_frontend *instead)
+static void set_frontend(struct surface *surface, void *frontend)
 {
-	struct fuse_frontend *fuse;
-
 	lock_acquire(&surface->lock);
-	fuse = surface->fuse;
-	surface->fuse = instead;
+	surface->frontend = frontend;
 	lock_release(&surface->lock);
-	return fuse;
-}
-
-static int close_fuse(struct surface *surface)
-{
-	struct fuse_frontend *fuse = surface->fuse;
-	int ret;
-
-	if (!fuse)
-		return 0;
-	/* The long part first, while others may still look. */
-	ret = fuse_frontend_swap_off(fuse);
-	if (ret < 0)
-		return ret;
-	take_fuse(surface, NULL);
-	ret = fuse_frontend_stop(fuse);
-	if (ret < 0)
-		take_fuse(surface, fuse);
-	return ret;
-}
-
-static void close_nbd(struct surface *surface)
-{
-	struct nbd_server *nbd;
-
-	lock_acquire(&surface->lock);
-	nbd = surface->nbd;
-	surface->nbd = NULL;
-	lock_release(&surface->lock);
-	nbd_server_close(nbd);
 }
 
 int surface_close(struct surface *surface)
 {
-	int ret = close_fuse(surface);
+	void *frontend;
+	int ret = 0;
 
-	if (ret == 0)
-		close_nbd(surface);
+	lock_acquire(&surface->lock);
+	frontend = surface->frontend;
+	lock_release(&surface->lock);
+	if (!frontend)
+		return 0;
+	/* The long part first, while others may still look. */
+	if (surface->kind->swap_off)
+		ret = surface->kind->swap_off(frontend);
+	if (ret < 0)
+		return ret;
+	set_frontend(surface, NULL);
+	ret = surface->kind->stop(frontend);
+	if (ret < 0)
+		set_frontend(surface, frontend);
 	return ret;
 }
 
@@ -153,51 +142,14 @@ void surface_free(struct surface *surface)
 	free(surface);
 }
 
-static void look_at_fuse(struct fuse_frontend *fuse, struct admin_frontend *frontend)
-{
-	struct fuse_frontend_counters counters;
-
-	frontend->kind = "fuse";
-	snprintf(frontend->endpoint, sizeof(frontend->endpoint), "%s", fuse_frontend_device(fuse));
-	frontend->swap_on = fuse_frontend_swap_used_bytes(fuse, &frontend->swap_used_bytes) == 0;
-	fuse_frontend_counters(fuse, &counters);
-	frontend->counters = (struct admin_frontend_counters){
-		.bad_requests = counters.bad_requests,
-		.io_errors = counters.io_errors,
-		.kernel_errors = counters.kernel_errors,
-	};
-}
-
-static void look_at_nbd(struct nbd_server *nbd, struct admin_frontend *frontend)
-{
-	struct nbd_server_counters counters;
-	struct sys_address address;
-	char text[SYS_ADDRESS_MAX];
-
-	frontend->kind = "nbd";
-	nbd_server_address(nbd, &address);
-	sys_address_format(&address, text);
-	snprintf(frontend->endpoint, sizeof(frontend->endpoint), "%s", text);
-	nbd_server_counters(nbd, &counters);
-	frontend->counters = (struct admin_frontend_counters){
-		.accepted = counters.accepted,
-		.refused = counters.refused,
-		.protocol_errors = counters.protocol_errors,
-		.truncated = counters.truncated,
-		.timeouts = counters.timeouts,
-		.bad_requests = counters.bad_requests,
-		.io_errors = counters.io_errors,
-		.connections = (uint32_t)counters.connections,
-	};
-}
-
 void surface_look(struct surface *surface, struct admin_frontend *ret_frontend)
 {
 	*ret_frontend = (struct admin_frontend){ .kind = "" };
 	lock_acquire(&surface->lock);
-	if (surface->fuse)
-		look_at_fuse(surface->fuse, ret_frontend);
-	else if (surface->nbd)
-		look_at_nbd(surface->nbd, ret_frontend);
+	if (surface->frontend) {
+		ret_frontend->kind = surface->kind->name;
+		snprintf(ret_frontend->chosen_because, sizeof(ret_frontend->chosen_because), "%s", surface->chosen_because);
+		surface->kind->look(surface->frontend, ret_frontend);
+	}
 	lock_release(&surface->lock);
 }

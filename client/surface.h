@@ -1,5 +1,5 @@
 /*
- * The front end that was configured: FUSE with a loop device and swap, NBD, or none. One at a time, or none any more.
+ * The front end: the one that was configured, or the best that this kernel has. One at a time, or none any more.
  */
 #ifndef FARSWAP_CLIENT_SURFACE_H
 #define FARSWAP_CLIENT_SURFACE_H

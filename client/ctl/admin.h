@@ -16,6 +16,7 @@
 #include "common/sys/thread.h"
 
 #define ADMIN_ENDPOINT_MAX 256
+#define ADMIN_REASON_MAX 256
 
 /* The daemon's state, as DaemonState of the protocol. */
 enum admin_state { ADMIN_STARTING, ADMIN_SERVING, ADMIN_IDLE, ADMIN_STOPPING };
@@ -34,7 +35,8 @@ struct admin_frontend_counters {
 };
 
 struct admin_frontend {
-	const char *kind; /* "fuse", "nbd" or ""; static */
+	const char *kind; /* "ublk", "fuse", "nbd" or ""; static */
+	char chosen_because[ADMIN_REASON_MAX];
 	char endpoint[ADMIN_ENDPOINT_MAX];
 	bool swap_on;
 	uint64_t swap_used_bytes;

@@ -65,7 +65,7 @@ static void fill_frontend(const struct admin *admin, struct status_parts *parts)
 	admin->options.owner.frontend(admin->options.owner.user, &parts->found);
 	frontend->kind = text_of(parts->found.kind);
 	frontend->endpoint = parts->found.endpoint;
-	frontend->chosen_because = text_of(parts->found.kind[0] ? "configured" : "");
+	frontend->chosen_because = parts->found.chosen_because;
 	frontend->swap_on = parts->found.swap_on;
 	frontend->swap_used_bytes = parts->found.swap_used_bytes;
 	frontend->size_bytes = vswap_nr_pages(admin->options.vswap) << FSW_PAGE_SHIFT;

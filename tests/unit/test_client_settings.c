@@ -156,7 +156,7 @@ static void test_command_line(void **state)
 	assert_int_equal(settings_load(9, args, &settings, &exit_status), 0);
 	assert_int_equal(settings.size_bytes, 64 << 20);
 	assert_int_equal(settings.servers.nr, 3);
-	assert_int_equal(settings.frontend, SETTINGS_FUSE);
+	assert_int_equal(settings.frontend, SETTINGS_AUTO);
 	assert_true(settings.swap);
 	assert_int_equal(settings.dead_ms, 800);
 	assert_string_not_equal(settings.name, "");

@@ -85,7 +85,7 @@ static void rows_frontend_errors(struct libscols_table *table, const Farswap__Ad
 	if (!counters || !frontend->kind[0])
 		return;
 	row_number(table, "bad requests", counters->bad_requests);
-	if (strcmp(frontend->kind, "fuse") == 0)
+	if (strcmp(frontend->kind, "fuse") == 0 || strcmp(frontend->kind, "ublk") == 0)
 		row_number(table, "kernel errors", counters->kernel_errors);
 }
 
@@ -126,6 +126,8 @@ static int status_table(const status_message *status)
 	row_number(table, "pid", status->pid);
 	row(table, "uptime", cli_uptime(status->uptime_ms, text));
 	row(table, "front end", frontend->kind[0] ? frontend->kind : "none");
+	if (frontend->kind[0])
+		row(table, "chosen because", frontend->chosen_because);
 	row(table, "endpoint", frontend->endpoint);
 	row(table, "swap", frontend->swap_on ? "on" : "off");
 	row(table, "swap used", cli_size(frontend->swap_used_bytes, text));

@@ -1,0 +1,169 @@
+#include "client/surface_kinds.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "client/frontend/fuse/fuse.h"
+#include "client/frontend/nbd/nbd.h"
+#include "client/frontend/ublk/ublk.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+
+/* ---- ublk ---- */
+
+static int ublk_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+{
+	struct ublk_frontend_options options = {
+		.vswap = vswap,
+		.nr_queues = settings->nr_queues,
+		.spin_us = settings->spin_us,
+		.swap = settings->swap,
+		.priority = settings->swap_priority,
+	};
+	struct ublk_frontend *ublk;
+	int ret = ublk_frontend_start(&options, &ublk);
+
+	if (ret < 0)
+		log_error("frontend: ublk: %s", err_text(ret));
+	else
+		*ret_frontend = ublk;
+	return ret;
+}
+
+static int ublk_swap_off(void *frontend)
+{
+	return ublk_frontend_swap_off(frontend);
+}
+
+static int ublk_stop(void *frontend)
+{
+	return ublk_frontend_stop(frontend);
+}
+
+static void ublk_look(void *frontend, struct admin_frontend *seen)
+{
+	struct ublk_frontend_counters counters;
+
+	snprintf(seen->endpoint, sizeof(seen->endpoint), "%s", ublk_frontend_device(frontend));
+	seen->swap_on = ublk_frontend_swap_used_bytes(frontend, &seen->swap_used_bytes) == 0;
+	ublk_frontend_counters(frontend, &counters);
+	seen->counters = (struct admin_frontend_counters){
+		.bad_requests = counters.bad_requests,
+		.io_errors = counters.io_errors,
+		.kernel_errors = counters.kernel_errors,
+	};
+}
+
+/* ---- FUSE ---- */
+
+static int fuse_probe(void)
+{
+	if (access("/dev/fuse", R_OK | W_OK) < 0 || access("/dev/loop-control", R_OK | W_OK) < 0)
+		return errno == ENOENT ? -ENODEV : -errno;
+	return 0;
+}
+
+static int fuse_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+{
+	struct fuse_frontend_options options = {
+		.mount_dir = settings->mount_dir,
+		.vswap = vswap,
+		.nr_queues = settings->nr_queues,
+		.spin_us = settings->spin_us,
+		.loop = true,
+		.swap = settings->swap,
+		.priority = settings->swap_priority,
+	};
+	struct fuse_frontend *fuse;
+	int ret = fuse_frontend_start(&options, &fuse);
+
+	if (ret < 0)
+		log_error("frontend: fuse at %s: %s", settings->mount_dir, err_text(ret));
+	else
+		*ret_frontend = fuse;
+	return ret;
+}
+
+static int fuse_swap_off(void *frontend)
+{
+	return fuse_frontend_swap_off(frontend);
+}
+
+static int fuse_stop(void *frontend)
+{
+	return fuse_frontend_stop(frontend);
+}
+
+static void fuse_look(void *frontend, struct admin_frontend *seen)
+{
+	struct fuse_frontend_counters counters;
+
+	snprintf(seen->endpoint, sizeof(seen->endpoint), "%s", fuse_frontend_device(frontend));
+	seen->swap_on = fuse_frontend_swap_used_bytes(frontend, &seen->swap_used_bytes) == 0;
+	fuse_frontend_counters(frontend, &counters);
+	seen->counters = (struct admin_frontend_counters){
+		.bad_requests = counters.bad_requests,
+		.io_errors = counters.io_errors,
+		.kernel_errors = counters.kernel_errors,
+	};
+}
+
+/* ---- NBD, for whoever connects ---- */
+
+static int nbd_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+{
+	struct nbd_server_options options = {
+		.address = settings->nbd_listen,
+		.vswap = vswap,
+		.nr_queues = settings->nr_queues,
+		.spin_us = settings->spin_us,
+	};
+	struct nbd_server *nbd;
+	int ret = nbd_server_open(&options, &nbd);
+
+	if (ret < 0)
+		log_error("nbd_listen: %s: %s", settings->nbd_listen, err_text(ret));
+	else
+		*ret_frontend = nbd;
+	return ret;
+}
+
+static int nbd_stop(void *frontend)
+{
+	nbd_server_close(frontend);
+	return 0;
+}
+
+static void nbd_look(void *frontend, struct admin_frontend *seen)
+{
+	struct nbd_server_counters counters;
+	struct sys_address address;
+	char text[SYS_ADDRESS_MAX];
+
+	nbd_server_address(frontend, &address);
+	sys_address_format(&address, text);
+	snprintf(seen->endpoint, sizeof(seen->endpoint), "%s", text);
+	nbd_server_counters(frontend, &counters);
+	seen->counters = (struct admin_frontend_counters){
+		.accepted = counters.accepted,
+		.refused = counters.refused,
+		.protocol_errors = counters.protocol_errors,
+		.truncated = counters.truncated,
+		.timeouts = counters.timeouts,
+		.bad_requests = counters.bad_requests,
+		.io_errors = counters.io_errors,
+		.connections = (uint32_t)counters.connections,
+	};
+}
+
+/* ---- all of them ---- */
+
+const struct surface_kind surface_kinds[] = {
+	{ .name = "ublk", .setting = SETTINGS_UBLK, .needs_root = true, .probe = ublk_frontend_probe, .open = ublk_open,
+	  .swap_off = ublk_swap_off, .stop = ublk_stop, .look = ublk_look },
+	{ .name = "fuse", .setting = SETTINGS_FUSE, .needs_root = true, .probe = fuse_probe, .open = fuse_open,
+	  .swap_off = fuse_swap_off, .stop = fuse_stop, .look = fuse_look },
+	{ .name = "nbd", .setting = SETTINGS_NBD, .open = nbd_open, .stop = nbd_stop, .look = nbd_look },
+	{ .name = NULL },
+};

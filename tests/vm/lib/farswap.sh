@@ -1,0 +1,118 @@
+# Memory servers and a farswapd in a machine of tests/vm, in $farswap_dir.
+# shellcheck shell=bash
+
+farswap_dir=/tmp/farswap
+mkdir -p "$farswap_dir"
+farswap_daemon=
+farswap_servers=()
+farswap_device= # once it is ready: /dev/NAME
+farswap_name=
+
+farswap_say()
+{
+	echo "$SECONDS s: $*"
+}
+
+farswap_fail()
+{
+	echo "FAIL: $*"
+	tail -n 20 "$farswap_dir"/*.log
+	cat /proc/swaps
+	exit 1
+}
+
+# farswap_wait SECONDS WHAT COMMAND...: until the command succeeds; else the test has failed: WHAT has not happened.
+farswap_wait()
+{
+	local until=$((SECONDS + $1)) what=$2
+
+	shift 2
+	until "$@"; do
+		[ "$SECONDS" -lt "$until" ] || farswap_fail "$what"
+		sleep 0.2
+	done
+}
+
+# farswap_start_servers NR SIZE: with control ports from 7771 and data ports from 7781 on.
+farswap_start_servers()
+{
+	local i
+
+	for ((i = 1; i <= $1; i++)); do
+		"$FARSWAP_BIN_DIR/farmemd" --memory "$2" --slab-size 8M --name "m$i" --listen "127.0.0.1:777$i" \
+			--data-listen "127.0.0.1:778$i" --ready-file "$farswap_dir/m$i.ready" \
+			>"$farswap_dir/m$i.log" 2>&1 &
+		farswap_servers+=($!)
+	done
+	for ((i = 1; i <= $1; i++)); do
+		farswap_wait 30 "farmemd $i does not start" test -e "$farswap_dir/m$i.ready"
+	done
+}
+
+# farswap_start ARG...: a farswapd, of two servers, which need not be ready yet.
+farswap_start()
+{
+	rm -f "$farswap_dir/ready"
+	"$FARSWAP_BIN_DIR/farswapd" --servers 127.0.0.1:7771,127.0.0.1:7772 --ahead 16M \
+		--admin-socket "$farswap_dir/admin" --ready-file "$farswap_dir/ready" "$@" \
+		>"$farswap_dir/farswapd.log" 2>&1 &
+	farswap_daemon=$!
+}
+
+farswap_is_over()
+{
+	[ -e "$farswap_dir/ready" ] || ! kill -0 "$farswap_daemon" 2>/dev/null
+}
+
+# Waits for it, and learns its device. farswap_ready [SECONDS]
+farswap_ready()
+{
+	farswap_wait "${1:-30}" "farswapd does not start" farswap_is_over
+	[ -e "$farswap_dir/ready" ] || farswap_fail "farswapd has ended"
+	farswap_device=$(sed -n 's/^endpoint=//p' "$farswap_dir/ready")
+	farswap_name=${farswap_device#/dev/}
+}
+
+farswap_ctl()
+{
+	timeout 90 "$FARSWAP_BIN_DIR/farswapctl" --socket "$farswap_dir/admin" "$@"
+}
+
+# farswap_is_swap DEVICE
+farswap_is_swap()
+{
+	grep -q "^$1 " /proc/swaps
+}
+
+# farswap_used_above KIB: of the device, as swap.
+farswap_used_above()
+{
+	local used
+
+	used=$(awk -v device="$farswap_device" '$1 == device { print $4 }' /proc/swaps)
+	[ "${used:-0}" -gt "$1" ]
+}
+
+# farswap_queue_is ATTRIBUTE PATTERN: of the device's request queue.
+farswap_queue_is()
+{
+	local value
+
+	value=$(cat "/sys/block/$farswap_name/queue/$1")
+	# shellcheck disable=SC2053
+	[[ $value == $2 ]] || farswap_fail "$1 is $value, and not $2"
+}
+
+# farswap_drain_when_used KIB FILE: in the background, when so much is swapped out, empties the first server. FILE has its
+# words; farswap_drain is the process.
+farswap_drain=
+farswap_drain_when_used()
+{
+	(
+		farswap_wait 90 "swap is not used" farswap_used_above "$1"
+		farswap_say "drain"
+		farswap_ctl drain 127.0.0.1:7771 >"$2" 2>&1
+	) &
+	# shellcheck disable=SC2034
+	farswap_drain=$!
+}

@@ -1,0 +1,92 @@
+#!/bin/bash
+# vm: --modules ublk_drv --cpus 2 --limit 240
+# Real swap over ublk: a program with less memory than it needs, while a server is drained; and a daemon that is killed with
+# swap in use.
+# shellcheck source-path=SCRIPTDIR
+set -euo pipefail
+
+# shellcheck source=lib/cgroup.sh
+. "$FARSWAP_SOURCE_DIR/tests/vm/lib/cgroup.sh"
+# shellcheck source=lib/farswap.sh
+. "$FARSWAP_SOURCE_DIR/tests/vm/lib/farswap.sh"
+
+is_gone()
+{
+	[ ! -e "$farswap_device" ] && [ ! -e "/dev/ublkc${farswap_name#ublkb}" ]
+}
+
+cd "$farswap_dir"
+uname -r
+farswap_start_servers 2 96M
+
+# ---- as it should be ----
+
+farswap_start --size 80M --queues 2
+farswap_ready
+farswap_say "up: $farswap_device"
+[[ $farswap_name == ublkb* ]] || farswap_fail "another front end than ublk"
+farswap_is_swap "$farswap_device" || farswap_fail "swap is not on"
+farswap_queue_is logical_block_size 4096
+farswap_queue_is rotational 0
+farswap_queue_is scheduler '*\[none\]*'
+farswap_queue_is max_sectors_kb 2048
+farswap_queue_is max_hw_sectors_kb 2048
+farswap_queue_is discard_granularity 4096
+[ "$(find "/sys/block/$farswap_name/mq" -mindepth 1 -maxdepth 1 | wc -l)" = 2 ] || farswap_fail "not a queue per reactor"
+farswap_ctl status >status.txt
+grep -Eq 'front end +ublk$' status.txt || farswap_fail "$(cat status.txt)"
+grep -Eq 'chosen because +ublk: ' status.txt || farswap_fail "$(cat status.txt)"
+
+farswap_drain_when_used 8192 drain.txt
+cgroup_hog 24M 48 1 || farswap_fail "a program with less memory than it needs: exit status $?"
+wait "$farswap_drain" || farswap_fail "the drain: $(cat drain.txt)"
+[ "$cgroup_swap_peak_kib" -gt 16384 ] || farswap_fail "it used no more than $cgroup_swap_peak_kib KiB of swap"
+farswap_say "drained: $(tail -n 1 drain.txt); $cgroup_swap_peak_kib KiB of swap at most"
+# What the program had is free again, and the kernel says so.
+discards=$(awk '{ print $14 }' "/sys/block/$farswap_name/stat")
+[ "$discards" -gt 0 ] || farswap_fail "no discards"
+farswap_ctl check >check.txt || farswap_fail "the books: $(cat check.txt)"
+farswap_ctl status -o json >status.json
+for counter in bad_requests io_errors kernel_errors; do
+	grep -q "\"$counter\": 0" status.json || farswap_fail "$(cat status.json)"
+done
+farswap_ctl swapoff --wait --exit || farswap_fail "swapoff"
+wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+! farswap_is_swap "$farswap_device" || farswap_fail "swap is still on"
+is_gone || farswap_fail "$farswap_device is still there"
+farswap_say "down, $((discards / 8)) pages discarded"
+
+# ---- killed with swap in use ----
+
+farswap_start --size 80M --queues 2 --frontend ublk
+farswap_ready
+dead=$farswap_device
+(
+	status=0
+	cgroup_hog 24M 48 100 || status=$?
+	echo "$status" >hog.status
+) >/dev/null 2>&1 &
+hog=$!
+farswap_wait 90 "swap is not used" farswap_used_above 16384
+kill -KILL "$farswap_daemon"
+wait "$farswap_daemon" 2>/dev/null || true
+farswap_say "killed"
+# Whoever comes next takes the device down: with the pages that it had, which are lost.
+farswap_start --size 80M --queues 1 --frontend ublk
+farswap_ready 60
+grep -q "turns off the swap of a dead farswapd on $dead" farswapd.log || farswap_fail "it does not say what is lost"
+! farswap_is_swap "$dead" || [ "$dead" = "$farswap_device" ] || farswap_fail "the swap of the dead one is still on"
+wait "$hog"
+case $(cat hog.status) in
+0 | 1) farswap_fail "the program ended with $(cat hog.status), and must not see what it has lost" ;;
+135 | 137) ;; # SIGBUS, or killed
+*) farswap_fail "the program ended with $(cat hog.status)" ;;
+esac
+farswap_say "the program ended with $(cat hog.status); $farswap_device"
+cgroup_hog 24M 32 1 || farswap_fail "a program with less memory than it needs, afterwards: exit status $?"
+kill -TERM "$farswap_daemon"
+wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+is_gone || farswap_fail "$farswap_device is still there"
+farswap_say "another one came, and went"
+kill -TERM "${farswap_servers[@]}"
+wait "${farswap_servers[@]}" || farswap_fail "farmemd ended with $?"
