@@ -72,7 +72,7 @@ enum rpc_code memserver_get_capacity(struct rpc_client *client, struct memserver
 
 static bool host_is_any(const char *host, size_t len)
 {
-	return (len == 7 && memcmp(host, "0.0.0.0", 7) == 0) || (len == 4 && memcmp(host, "[::]", 4) == 0);
+	return len == 0 || (len == 7 && memcmp(host, "0.0.0.0", 7) == 0) || (len == 4 && memcmp(host, "[::]", 4) == 0);
 }
 
 int memserver_data_address(const char *advertised, const char *control_address, char ret_address[SYS_ADDRESS_MAX])

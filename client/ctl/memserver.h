@@ -108,8 +108,8 @@ int memserver_watch_open(struct rpc_client *client, const struct memserver_lease
 int memserver_watch_next(struct rpc_stream *stream, struct memserver_event *ret_event) BASE_MUST_CHECK;
 
 /*
- * The address at which a data connection is to be tried: `advertised`, with the host of `control_address` if its own means
- * every interface. 0; -ENAMETOOLONG. Pure.
+ * The address at which a data connection is to be tried: `advertised`, with the host of `control_address` if it has none of
+ * its own, or one that means every interface. 0; -ENAMETOOLONG. Pure.
  */
 int memserver_data_address(const char *advertised, const char *control_address, char ret_address[SYS_ADDRESS_MAX])
 	BASE_MUST_CHECK;

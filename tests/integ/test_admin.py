@@ -96,6 +96,14 @@ class AdminTest(unittest.TestCase):
 
 
 class ServiceTest(AdminTest):
+    def test_a_server_on_all_addresses(self):
+        server = Farmemd(self.folder, "--memory", "32M", "--data_listen", "0.0.0.0:0", name="everywhere")
+        self.addCleanup(server.kill)
+        self.daemon = Farswapd(self.folder, [server], size="16M")
+        self.addCleanup(self.daemon.stop)
+        self.write(4 * MIB)
+        self.check(4 * MIB)
+
     def test_status_and_servers(self):
         self.start()
         self.write(4 * MIB)

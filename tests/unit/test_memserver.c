@@ -27,6 +27,8 @@ static void test_addresses(void **state)
 	(void)state;
 	assert_address("10.0.0.7:7771", "host:7770", "10.0.0.7:7771");
 	assert_address("0.0.0.0:7771", "host.example:7770", "host.example:7771");
+	assert_address(":7771", "host.example:7770", "host.example:7771");
+	assert_address(":7771", "[fe80::1]:7770", "[fe80::1]:7771");
 	assert_address("[::]:7771", "[fe80::1]:7770", "[fe80::1]:7771");
 	assert_address("0.0.0.0:7771", "unix:/run/x.sock", "0.0.0.0:7771");
 	assert_address("unix:/run/y.sock", "host:7770", "unix:/run/y.sock");
