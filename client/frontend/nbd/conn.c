@@ -192,14 +192,13 @@ void nbd_conn_begin(struct nbd_conn *conn)
 	int ret;
 
 	assert(TAILQ_EMPTY(&conn->replies) && conn->nr_tags == 0 && conn->nr_busy == 0);
-	conn->state = NBD_CONN_HANDSHAKE;
+	conn->state = conn->attached ? NBD_CONN_TRANSMISSION : NBD_CONN_HANDSHAKE;
 	conn->hot = conn->parked = conn->want_write = conn->structured_replies = false;
 	conn->rx_tag = NULL;
 	conn->rx_bytes = 0;
 	conn->head = conn->tail = 0;
 	conn->sent_bytes = conn->greeted_bytes = 0;
 	conn->begun_ns = conn->progress_ns = sys_reactor_now_ns(conn->worker->reactor);
-	nbd_handshake_init(&conn->handshake, conn->worker->server->export_bytes);
 	conn->watch.fd = conn->fd;
 	ret = sys_watch_add(conn->worker->reactor, &conn->watch, EPOLLIN);
 	if (ret < 0) {
@@ -207,6 +206,9 @@ void nbd_conn_begin(struct nbd_conn *conn)
 		nbd_conn_kill(conn);
 		return;
 	}
+	if (conn->attached)
+		return;
+	nbd_handshake_init(&conn->handshake, conn->worker->server->export_bytes);
 	nbd_conn_take_options(conn);
 }
 
@@ -223,6 +225,9 @@ void nbd_conn_kill(struct nbd_conn *conn)
 
 	if (conn->state == NBD_CONN_DEAD)
 		return;
+	/* A device of the kernel's is at its other end, or the like. */
+	if (conn->attached && conn->state == NBD_CONN_TRANSMISSION && !worker->closing)
+		log_error("nbd: a connection that was to last has ended");
 	conn->state = NBD_CONN_DEAD;
 	if (conn->hot)
 		sys_poller_remove(&conn->poller);

@@ -64,6 +64,7 @@ struct nbd_conn {
 	bool parked;	 /* a request stands at the head of staging and waits for a tag */
 	bool want_write; /* the socket is full */
 	bool structured_replies;
+	bool attached;	  /* by nbd_server_attach: no handshake, and patience without end */
 	unsigned nr_tags; /* that it holds */
 	unsigned nr_busy; /* of them, in the device */
 	uint64_t begun_ns;
@@ -108,10 +109,12 @@ struct nbd_server {
 	unsigned nr_queues, max_connections, queue_depth;
 	uint64_t spin_ns, handshake_ns, stall_ns;
 	struct sys_address address;
+	bool listens;
 	int listen_fd;
 	int stop_fd; /* an eventfd that ends the accepting thread */
 	pthread_t acceptor;
 	struct stats_counter accepted, turned_away; /* of the accepting thread */
+	struct stats_counter attached;		    /* of the control thread */
 
 	/* Connections come and go rarely: a lock is good enough. */
 	struct lock_mutex lock;

@@ -5,8 +5,9 @@
  * one client. Blocks of 4096 bytes, requests of up to 2 MiB. There is neither encryption nor a password: a TCP address
  * belongs on loopback or on a network whose every host is trusted.
  *
- * Connections are spread over the reactors of the vswap's queues. All memory is taken by nbd_server_open. What a client
- * does wrong ends that client's connection at most.
+ * Connections are spread over the reactors of the vswap's queues: those that come in by the address, and sockets that are
+ * handed to the server with everything agreed already. All memory is taken by nbd_server_open. What a client does wrong
+ * ends that client's connection at most.
  */
 #ifndef FARSWAP_CLIENT_FRONTEND_NBD_NBD_H
 #define FARSWAP_CLIENT_FRONTEND_NBD_NBD_H
@@ -18,7 +19,7 @@
 struct nbd_server;
 
 struct nbd_server_options {
-	const char *address; /* a text form of common/sys/socket.h; TCP port 0: any free one */
+	const char *address; /* a text form of common/sys/socket.h; TCP port 0: any free one; NULL: nobody can come in */
 	struct vswap *vswap;
 	unsigned nr_queues;	  /* the vswap's queues 0 .. nr_queues - 1 serve; at least 1 */
 	unsigned max_connections; /* 0: 64 */
@@ -55,7 +56,15 @@ int nbd_server_open(const struct nbd_server_options *options, struct nbd_server 
  */
 void nbd_server_close(struct nbd_server *server);
 
-/* The address it listens on, with the port that it got. */
+/*
+ * Control thread; not while the server is closed. Serves a stream socket on which there was no handshake and will be none:
+ * the first byte is a request's, and replies are simple ones. Whoever is at the other end is trusted to be slow: it is
+ * never cut for silence. Counts as accepted. 0, and the socket is the server's; -EMFILE when there are max_connections
+ * already.
+ */
+int nbd_server_attach(struct nbd_server *server, int fd) BASE_MUST_CHECK;
+
+/* The address it listens on, with the port that it got. Not without one. */
 void nbd_server_address(const struct nbd_server *server, struct sys_address *ret_address);
 
 /* Any thread. */

@@ -1,5 +1,6 @@
 /*
- * The server as a whole: it listens, hands each connection to the worker that has the fewest, and is taken down.
+ * The server as a whole: it listens, if it has an address, hands each connection to the worker that has the fewest, and is
+ * taken down.
  *
  * Connections are accepted by a thread of their own, so that no reactor has a listening socket to ask epoll about.
  */
@@ -26,6 +27,7 @@
 /* How long to leave the queue of the listening socket alone when there are no descriptors to be had. */
 #define EXHAUSTED_WAIT_MS 100
 
+/* One that is given to a worker. NULL when all are in use. */
 static struct nbd_conn *take_free(struct nbd_server *server) LOCK_EXCLUDES(server->lock)
 {
 	struct nbd_conn *conn;
@@ -56,6 +58,24 @@ void nbd_server_release(struct nbd_conn *conn)
 	lock_release(&server->lock);
 }
 
+static void hand_over(struct nbd_conn *conn, int fd, bool attached)
+{
+	conn->fd = fd;
+	conn->attached = attached;
+	sys_reactor_send(conn->worker->reactor, &conn->adopt);
+}
+
+int nbd_server_attach(struct nbd_server *server, int fd)
+{
+	struct nbd_conn *conn = take_free(server);
+
+	if (!conn)
+		return -EMFILE;
+	stats_counter_add(&server->attached, 1);
+	hand_over(conn, fd, true);
+	return 0;
+}
+
 static void accept_one(struct nbd_server *server)
 {
 	struct pollfd stop = { .fd = server->stop_fd, .events = POLLIN };
@@ -79,8 +99,7 @@ static void accept_one(struct nbd_server *server)
 		return;
 	}
 	sys_socket_tune(fd, 0, 0);
-	conn->fd = fd;
-	sys_reactor_send(conn->worker->reactor, &conn->adopt);
+	hand_over(conn, fd, false);
 }
 
 static void *acceptor_main(void *arg)
@@ -115,6 +134,9 @@ static int take_options(struct nbd_server *server, const struct nbd_server_optio
 	if (server->nr_queues == 0 || server->max_connections > CONNECTIONS_MAX ||
 	    server->queue_depth > QUEUE_DEPTH_MAX)
 		return -EINVAL;
+	server->listens = options->address != NULL;
+	if (!server->listens)
+		return 0;
 	return sys_address_parse(options->address, true, &server->address);
 }
 
@@ -197,6 +219,8 @@ static int open_listener(struct nbd_server *server)
 {
 	int ret;
 
+	if (!server->listens)
+		return 0;
 	server->stop_fd = eventfd(0, EFD_CLOEXEC);
 	if (server->stop_fd < 0)
 		return -errno;
@@ -222,8 +246,11 @@ out_stop_fd:
 static void close_listener(struct nbd_server *server)
 {
 	uint64_t one = 1;
-	ssize_t written = write(server->stop_fd, &one, sizeof(one));
+	ssize_t written;
 
+	if (!server->listens)
+		return;
+	written = write(server->stop_fd, &one, sizeof(one));
 	assert(written == sizeof(one));
 	(void)written;
 	pthread_join(server->acceptor, NULL);
@@ -299,7 +326,7 @@ void nbd_server_address(const struct nbd_server *server, struct sys_address *ret
 void nbd_server_counters(const struct nbd_server *server, struct nbd_server_counters *ret_counters)
 {
 	struct nbd_server_counters sum = {
-		.accepted = stats_counter_read(&server->accepted),
+		.accepted = stats_counter_read(&server->accepted) + stats_counter_read(&server->attached),
 		.refused = stats_counter_read(&server->turned_away),
 	};
 

@@ -26,6 +26,8 @@ static bool conn_overdue(const struct nbd_conn *conn, uint64_t now_ns)
 {
 	const struct nbd_server *server = conn->worker->server;
 
+	if (conn->attached)
+		return false;
 	switch (conn->state) {
 	case NBD_CONN_HANDSHAKE:
 		return now_ns - conn->begun_ns > server->handshake_ns;
