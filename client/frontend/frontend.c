@@ -1,7 +1,10 @@
 #include "client/frontend/frontend.h"
 
+#include "client/frontend/swaparea.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
+
+#define SWAP_LABEL "farswap"
 
 int frontend_memory_open(struct mem_region *region, size_t len_bytes, const char *what)
 {
@@ -14,4 +17,27 @@ int frontend_memory_open(struct mem_region *region, size_t len_bytes, const char
 	log_warning("%s: may not lock %zu KiB of memory (%s): this machine must not swap onto the device", what,
 		    len_bytes >> 10, err_text(ret));
 	return mem_region_open(region, len_bytes, flags);
+}
+
+int frontend_swap_on(const char *what, const char *device, uint64_t nr_pages, int priority)
+{
+	int ret = swap_area_write(device, nr_pages, SWAP_LABEL);
+
+	if (ret < 0) {
+		log_error("%s: cannot write the swap header to %s: %s", what, device, err_text(ret));
+		return ret;
+	}
+	ret = swap_area_on(device, priority);
+	if (ret < 0)
+		log_error("%s: cannot turn swap on at %s: %s", what, device, err_text(ret));
+	return ret;
+}
+
+int frontend_swap_off(const char *what, const char *device)
+{
+	int ret = swap_area_off(device);
+
+	if (ret < 0)
+		log_error("%s: cannot turn swap off at %s: %s", what, device, err_text(ret));
+	return ret;
 }

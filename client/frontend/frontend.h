@@ -1,5 +1,5 @@
 /*
- * What the block front ends have in common: the memory that requests are served from.
+ * What the block front ends have in common: the memory that requests are served from, and swap on the device.
  *
  * A front end takes all its memory when it is opened and gives all of it back when it is closed; in between it allocates
  * nothing.
@@ -15,5 +15,14 @@
  * and the log says what that means; what is named by `what`. Errors of mem_region_open otherwise.
  */
 int frontend_memory_open(struct mem_region *region, size_t len_bytes, const char *what) BASE_MUST_CHECK;
+
+/*
+ * Control thread; the reactors run. Writes the header to a device of nr_pages and turns swap on over it, with discards.
+ * The errors of swap_area_write and swap_area_on, which the log has by then, in a line of `what`.
+ */
+int frontend_swap_on(const char *what, const char *device, uint64_t nr_pages, int priority) BASE_MUST_CHECK;
+
+/* As swap_area_off, and the log says why not. */
+int frontend_swap_off(const char *what, const char *device) BASE_MUST_CHECK;
 
 #endif

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "client/frontend/block.h"
+#include "client/frontend/frontend.h"
 #include "client/frontend/fuse/internal.h"
 #include "client/frontend/swaparea.h"
 #include "common/base/err.h"
@@ -207,7 +207,7 @@ static void detach_loop(struct fuse_frontend *frontend)
 
 static int turn_swap_on(struct fuse_frontend *frontend, int priority)
 {
-	int ret = block_swap_on("fuse", frontend->device, frontend->nr_pages, priority);
+	int ret = frontend_swap_on("fuse", frontend->device, frontend->nr_pages, priority);
 
 	if (ret == 0)
 		atomic_store(&frontend->swap_on, true);
@@ -283,7 +283,7 @@ int fuse_frontend_swap_off(struct fuse_frontend *frontend)
 
 	if (!atomic_load(&frontend->swap_on))
 		return 0;
-	ret = block_swap_off("fuse", frontend->device);
+	ret = frontend_swap_off("fuse", frontend->device);
 	if (ret == 0)
 		atomic_store(&frontend->swap_on, false);
 	return ret;

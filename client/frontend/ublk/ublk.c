@@ -4,10 +4,12 @@
 #include "client/frontend/ublk/ublk.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "client/frontend/block.h"
+#include "client/frontend/blockdev.h"
+#include "client/frontend/frontend.h"
 #include "client/frontend/swaparea.h"
 #include "client/frontend/ublk/internal.h"
 #include "common/base/err.h"
@@ -68,9 +70,19 @@ static int set_params(struct ublk_frontend *frontend, const struct ublksrv_ctrl_
 	return ublk_control_set_params(&frontend->control, info->dev_id, &params);
 }
 
+static void tune(const struct ublksrv_ctrl_dev_info *info)
+{
+	char dir[32];
+
+	snprintf(dir, sizeof(dir), "/sys/block/ublkb%u", info->dev_id);
+	/* Longer requests do not come, whatever sysfs is told: the driver has a limit of its own. */
+	if (blockdev_tune(dir, info->max_io_buf_bytes) < 0)
+		log_info("ublk: %s is as the kernel has made it", dir);
+}
+
 static int turn_swap_on(struct ublk_frontend *frontend, int priority)
 {
-	int ret = block_swap_on("ublk", frontend->device.path, frontend->nr_pages, priority);
+	int ret = frontend_swap_on("ublk", frontend->device.path, frontend->nr_pages, priority);
 
 	if (ret == 0)
 		atomic_store(&frontend->swap_on, true);
@@ -96,7 +108,7 @@ static int bring_up(struct ublk_frontend *frontend, const struct ublk_frontend_o
 		log_error("ublk: cannot start %s: %s", frontend->device.path, err_text(ret));
 		goto out_device;
 	}
-	block_tune("ublk", frontend->device.path, info->max_io_buf_bytes);
+	tune(info);
 	if (options->swap) {
 		ret = turn_swap_on(frontend, options->priority);
 		if (ret < 0)
@@ -182,7 +194,7 @@ int ublk_frontend_swap_off(struct ublk_frontend *frontend)
 
 	if (!atomic_load(&frontend->swap_on))
 		return 0;
-	ret = block_swap_off("ublk", frontend->device.path);
+	ret = frontend_swap_off("ublk", frontend->device.path);
 	if (ret == 0)
 		atomic_store(&frontend->swap_on, false);
 	return ret;
