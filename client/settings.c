@@ -21,11 +21,12 @@
 #define MAX_AUTO_QUEUES 4u
 #define MAX_NAME_BYTES 63u
 #define MAX_PRIORITY 32767u
+#define MAX_NBD_INDEX 1048575u /* the kernel's */
 #define MIN_COMP_BYTES (4u << 20) /* below that the blocks being filled are most of it */
 
 static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
 static const char *const algorithms[] = { "lz4", "zstd", NULL }; /* as enum comp_algorithm */
-static const char *const frontends[] = { "auto", "ublk", "fuse", "nbd", "none", NULL }; /* as enum settings_frontend */
+static const char *const frontends[] = { "auto", "ublk", "nbd-kernel", "fuse", "nbd", "none", NULL }; /* as the enum */
 
 #define SETTING(text, kind, member) .name = text, .type = kind, CONFIG_MEMBER(struct settings, member)
 
@@ -33,15 +34,19 @@ static const struct config_option options[] = {
 	{ .section = "device", SETTING("size", CONFIG_SIZE, size_bytes), .arg = "SIZE", .default_text = "0",
 	  .help = "of the swap device, at most 16T; must be given" },
 	{ .section = "device", SETTING("frontend", CONFIG_CHOICE, frontend), .arg = "KIND", .default_text = "auto",
-	  .choices = frontends, .help = "how it is offered; auto: ublk, else fuse" },
+	  .choices = frontends, .help = "how it is offered; auto: ublk, else nbd-kernel, else fuse" },
 	{ .section = "device", SETTING("swap", CONFIG_BOOL, swap), .default_text = "yes",
-	  .help = "turn swap on over it (ublk and fuse)" },
+	  .help = "turn swap on over it (ublk, nbd-kernel and fuse)" },
 	{ .section = "device", SETTING("swap_priority", CONFIG_STRING, swap_priority_text), .arg = "N",
 	  .default_text = "auto", .help = "0 to 32767, the highest is used first; auto: the kernel's choice" },
 	{ .section = "device", SETTING("mount_dir", CONFIG_STRING, mount_dir), .arg = "DIR",
 	  .default_text = "/run/farswap/device", .help = "where the device's file is mounted (fuse only)" },
 	{ .section = "device", SETTING("nbd_listen", CONFIG_STRING, nbd_listen), .arg = "ADDRESS",
 	  .default_text = "unix:/run/farswap/nbd.sock", .help = "where NBD clients are served (nbd only)" },
+	{ .section = "device", SETTING("nbd_index", CONFIG_STRING, nbd_index_text), .arg = "N", .default_text = "auto",
+	  .help = "of /dev/nbdN (nbd-kernel only); auto: one that is free" },
+	{ .section = "device", SETTING("nbd_connections", CONFIG_U32, nbd_connections), .arg = "N", .default_text = "0",
+	  .max = SETTINGS_MAX_QUEUES, .help = "of the kernel to the daemon (nbd-kernel only); 0: one per queue" },
 
 	{ .section = "servers", SETTING("servers", CONFIG_LIST, servers), .arg = "LIST",
 	  .help = "memory servers, host:port each" },
@@ -184,17 +189,28 @@ static int take_cpus(struct settings *settings, unsigned nr_cpus, char error[CON
 	return 0;
 }
 
+/* A number up to max, or -1 for "auto". */
+static int take_number(const char *name, const char *text, unsigned max, int *ret_number, char error[CONFIG_ERROR_MAX])
+{
+	uint64_t number;
+
+	*ret_number = -1;
+	if (strcmp(text, "auto") == 0)
+		return 0;
+	if (config_parse_u64(text, &number) < 0 || number > max)
+		return wrong(error, "%s: '%s' is neither auto nor 0 to %u", name, text, max);
+	*ret_number = (int)number;
+	return 0;
+}
+
 static int check_frontend(struct settings *settings, char error[CONFIG_ERROR_MAX])
 {
-	const char *text = settings->swap_priority_text;
-	uint64_t priority;
+	int ret = take_number("swap_priority", settings->swap_priority_text, MAX_PRIORITY, &settings->swap_priority, error);
 
-	settings->swap_priority = -1;
-	if (strcmp(text, "auto") != 0) {
-		if (config_parse_u64(text, &priority) < 0 || priority > MAX_PRIORITY)
-			return wrong(error, "swap_priority: '%s' is neither auto nor 0 to %u", text, MAX_PRIORITY);
-		settings->swap_priority = (int)priority;
-	}
+	if (ret == 0)
+		ret = take_number("nbd_index", settings->nbd_index_text, MAX_NBD_INDEX, &settings->nbd_index, error);
+	if (ret < 0)
+		return ret;
 	if ((settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO) && settings->mount_dir[0] != '/')
 		return wrong(error, "mount_dir: '%s' is not an absolute path", settings->mount_dir);
 	if (settings->frontend == SETTINGS_NBD && settings->nbd_listen[0] == '\0')

@@ -11,7 +11,14 @@
 #define SETTINGS_MAX_QUEUES 32
 #define SETTINGS_MAX_SERVERS 63 /* and the disk */
 
-enum settings_frontend { SETTINGS_AUTO, SETTINGS_UBLK, SETTINGS_FUSE, SETTINGS_NBD, SETTINGS_NONE };
+enum settings_frontend {
+	SETTINGS_AUTO,
+	SETTINGS_UBLK,
+	SETTINGS_NBD_KERNEL,
+	SETTINGS_FUSE,
+	SETTINGS_NBD,
+	SETTINGS_NONE,
+};
 
 struct settings {
 	uint64_t size_bytes; /* of the device */
@@ -34,6 +41,9 @@ struct settings {
 
 	enum settings_frontend frontend;
 	char nbd_listen[CONFIG_STRING_MAX];
+	char nbd_index_text[CONFIG_STRING_MAX];
+	int nbd_index; /* of /dev/nbdN; -1: the kernel's choice */
+	uint32_t nbd_connections; /* 0: one per queue */
 	char mount_dir[CONFIG_STRING_MAX];
 	bool swap;
 	char swap_priority_text[CONFIG_STRING_MAX];

@@ -5,10 +5,25 @@
 #include <unistd.h>
 
 #include "client/frontend/fuse/fuse.h"
+#include "client/frontend/nbd/kernel.h"
 #include "client/frontend/nbd/nbd.h"
 #include "client/frontend/ublk/ublk.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
+
+static struct admin_frontend_counters counters_of_nbd(const struct nbd_server_counters *counters)
+{
+	return (struct admin_frontend_counters){
+		.accepted = counters->accepted,
+		.refused = counters->refused,
+		.protocol_errors = counters->protocol_errors,
+		.truncated = counters->truncated,
+		.timeouts = counters->timeouts,
+		.bad_requests = counters->bad_requests,
+		.io_errors = counters->io_errors,
+		.connections = (uint32_t)counters->connections,
+	};
+}
 
 /* ---- ublk ---- */
 
@@ -53,6 +68,56 @@ static void ublk_look(void *frontend, struct admin_frontend *seen)
 		.io_errors = counters.io_errors,
 		.kernel_errors = counters.kernel_errors,
 	};
+}
+
+/* ---- the kernel's NBD client ---- */
+
+/*
+ * Of a request that takes longer than the kernel's NBD client waits, it gives up the connection, and the device with the last
+ * of them. A read waits for read_patience after dead_after has passed; a write that fails on one server begins again on
+ * another; what a minute is for is a local disk in trouble. So nothing that the daemon does by design looks dead.
+ */
+#define NBD_MARGIN_MS 60000u
+
+static int nbd_kernel_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+{
+	uint64_t longest_ms = settings->read_patience_ms + 2 * settings->dead_ms + NBD_MARGIN_MS;
+	struct nbd_kernel_options options = {
+		.vswap = vswap,
+		.nr_queues = settings->nr_queues,
+		.nr_connections = settings->nbd_connections,
+		.spin_us = settings->spin_us,
+		.index = settings->nbd_index,
+		.timeout_s = (unsigned)(longest_ms / 1000 + 1),
+		.swap = settings->swap,
+		.priority = settings->swap_priority,
+	};
+	struct nbd_kernel *kernel;
+	int ret = nbd_kernel_start(&options, &kernel); /* it says itself what is wrong */
+
+	if (ret == 0)
+		*ret_frontend = kernel;
+	return ret;
+}
+
+static int nbd_kernel_off(void *frontend)
+{
+	return nbd_kernel_swap_off(frontend);
+}
+
+static int nbd_kernel_down(void *frontend)
+{
+	return nbd_kernel_stop(frontend);
+}
+
+static void nbd_kernel_look(void *frontend, struct admin_frontend *seen)
+{
+	struct nbd_server_counters counters;
+
+	snprintf(seen->endpoint, sizeof(seen->endpoint), "%s", nbd_kernel_device(frontend));
+	seen->swap_on = nbd_kernel_swap_used_bytes(frontend, &seen->swap_used_bytes) == 0;
+	nbd_kernel_counters(frontend, &counters);
+	seen->counters = counters_of_nbd(&counters);
 }
 
 /* ---- FUSE ---- */
@@ -145,16 +210,7 @@ static void nbd_look(void *frontend, struct admin_frontend *seen)
 	sys_address_format(&address, text);
 	snprintf(seen->endpoint, sizeof(seen->endpoint), "%s", text);
 	nbd_server_counters(frontend, &counters);
-	seen->counters = (struct admin_frontend_counters){
-		.accepted = counters.accepted,
-		.refused = counters.refused,
-		.protocol_errors = counters.protocol_errors,
-		.truncated = counters.truncated,
-		.timeouts = counters.timeouts,
-		.bad_requests = counters.bad_requests,
-		.io_errors = counters.io_errors,
-		.connections = (uint32_t)counters.connections,
-	};
+	seen->counters = counters_of_nbd(&counters);
 }
 
 /* ---- all of them ---- */
@@ -162,6 +218,8 @@ static void nbd_look(void *frontend, struct admin_frontend *seen)
 const struct surface_kind surface_kinds[] = {
 	{ .name = "ublk", .setting = SETTINGS_UBLK, .needs_root = true, .probe = ublk_frontend_probe, .open = ublk_open,
 	  .swap_off = ublk_swap_off, .stop = ublk_stop, .look = ublk_look },
+	{ .name = "nbd-kernel", .setting = SETTINGS_NBD_KERNEL, .needs_root = true, .probe = nbd_kernel_probe,
+	  .open = nbd_kernel_open, .swap_off = nbd_kernel_off, .stop = nbd_kernel_down, .look = nbd_kernel_look },
 	{ .name = "fuse", .setting = SETTINGS_FUSE, .needs_root = true, .probe = fuse_probe, .open = fuse_open,
 	  .swap_off = fuse_swap_off, .stop = fuse_stop, .look = fuse_look },
 	{ .name = "nbd", .setting = SETTINGS_NBD, .open = nbd_open, .stop = nbd_stop, .look = nbd_look },

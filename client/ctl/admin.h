@@ -35,7 +35,7 @@ struct admin_frontend_counters {
 };
 
 struct admin_frontend {
-	const char *kind; /* "ublk", "fuse", "nbd" or ""; static */
+	const char *kind; /* "ublk", "nbd-kernel", "fuse", "nbd" or ""; static */
 	char chosen_because[ADMIN_REASON_MAX];
 	char endpoint[ADMIN_ENDPOINT_MAX];
 	bool swap_on;

@@ -59,6 +59,7 @@ struct conform_outcomes {
 struct conform_frontend {
 	uint32_t max_bytes; /* of a READ or WRITE that reaches it in one piece */
 	struct conform_outcomes outcomes;
+	int no_room; /* what a WRITE that finds no room ends with; 0: -ENOSPC */
 
 	/* Before all else, while the process has one thread. NULL, or why it cannot be run here. */
 	const char *(*missing)(void);

@@ -19,6 +19,16 @@ NOBODY = "65534"
 WARNING = " warning: "
 
 
+def has_module(name):
+    """Whether the kernel has it, or could load it. Where nobody can tell, it is taken to have it."""
+    if os.path.exists("/sys/module/" + name):
+        return True
+    try:
+        return subprocess.run(["modprobe", "--dry-run", "--quiet", name], check=False).returncode == 0
+    except FileNotFoundError:
+        return True
+
+
 class BadInput(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="farswap-test-")
@@ -165,6 +175,13 @@ class BadInput(unittest.TestCase):
     def test_without_root(self):
         self.farswapd("frontend: fuse|root", frontend="fuse", user=NOBODY, one_line=False,
                       servers=self.server().control_address)
+        self.farswapd("frontend: nbd-kernel|root", frontend="nbd-kernel", user=NOBODY, one_line=False,
+                      servers=self.server().control_address)
+
+    @unittest.skipIf(os.geteuid() != 0, "not root: it is refused for that")
+    @unittest.skipIf(has_module("nbd"), "this kernel has NBD, or can load it")
+    def test_without_nbd(self):
+        self.farswapd("frontend: nbd-kernel|modprobe nbd", frontend="nbd-kernel", servers=self.server().control_address)
 
     @unittest.skipIf(os.geteuid() != 0, "not root: no swap to be had")
     def test_device_in_use(self):

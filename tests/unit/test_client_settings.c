@@ -23,6 +23,7 @@ static struct settings good(void)
 		.frontend = SETTINGS_FUSE,
 		.mount_dir = "/run/farswap/device",
 		.nbd_listen = "unix:/run/farswap/nbd.sock",
+		.nbd_index_text = "auto",
 		.swap_priority_text = "auto",
 		.name = "client",
 		.admin_socket = "/run/farswap/farswapd.sock",
@@ -117,6 +118,11 @@ static void test_the_rest(void **state)
 	(void)state;
 	snprintf(settings.swap_priority_text, sizeof(settings.swap_priority_text), "32768");
 	assert_wrong(settings, "swap_priority:", "32768");
+	settings = good();
+	snprintf(settings.nbd_index_text, sizeof(settings.nbd_index_text), "/dev/nbd0");
+	assert_wrong(settings, "nbd_index:", "/dev/nbd0");
+	snprintf(settings.nbd_index_text, sizeof(settings.nbd_index_text), "1048576");
+	assert_wrong(settings, "nbd_index:", "1048575");
 	settings = good();
 	snprintf(settings.mount_dir, sizeof(settings.mount_dir), "relative");
 	assert_wrong(settings, "mount_dir:", "relative");

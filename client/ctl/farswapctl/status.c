@@ -59,15 +59,17 @@ static void row_number(struct libscols_table *table, const char *name, uint64_t 
 	row(table, name, text);
 }
 
-/* How many there are, and how many were turned away or cut, and why. Only NBD has any. */
+/* How many there are, and how many were turned away or cut, and why. Only NBD has any; the kernel's are never turned away. */
 static void rows_connections(struct libscols_table *table, const Farswap__Admin__V1__FrontendStatus *frontend)
 {
 	const Farswap__Admin__V1__FrontendCounters *counters = frontend->counters;
 	char text[6 * CLI_TEXT_MAX];
 
-	if (!counters || strcmp(frontend->kind, "nbd") != 0)
+	if (!counters || strncmp(frontend->kind, "nbd", 3) != 0)
 		return;
 	row_number(table, "connections", counters->connections);
+	if (strcmp(frontend->kind, "nbd") != 0)
+		return;
 	snprintf(text, sizeof(text),
 		 "%" PRIu64 " of %" PRIu64 " (refused %" PRIu64 ", garbage %" PRIu64 ", cut short %" PRIu64
 		 ", silent %" PRIu64 ")",
