@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules nbd --limit 170
+# vm: --modules nbd --limit 500
 # Real swap over the kernel's NBD client: a program with less memory than it needs, while a server is drained; and a daemon
 # that is killed with swap in use.
 # shellcheck source-path=SCRIPTDIR
@@ -8,175 +8,104 @@ set -euo pipefail
 # shellcheck source=lib/cgroup.sh
 . "$FARSWAP_SOURCE_DIR/tests/vm/lib/cgroup.sh"
 
-mkdir -p /tmp/farswap
-cd /tmp/farswap
-ctl=("$FARSWAP_BIN_DIR/farswapctl" --socket /tmp/farswap/admin)
-servers=()
+# shellcheck source=lib/farswap.sh
+. "$FARSWAP_SOURCE_DIR/tests/vm/lib/farswap.sh"
 
-fail()
-{
-	echo "FAIL: $*"
-	tail -n 20 /tmp/farswap/*.log
-	cat /proc/swaps
-	exit 1
-}
-
-say()
-{
-	echo "$SECONDS s: $*"
-}
-
-# wait_for SECONDS WHAT COMMAND...
-wait_for()
-{
-	local until=$((SECONDS + $1)) what=$2
-
-	shift 2
-	until "$@"; do
-		[ "$SECONDS" -lt "$until" ] || fail "$what"
-		sleep 0.2
-	done
-}
-
-start_servers()
-{
-	local i
-
-	for i in 1 2; do
-		"$FARSWAP_BIN_DIR/farmemd" --memory 96M --slab-size 8M --name "m$i" --listen "127.0.0.1:777$i" \
-			--data-listen "127.0.0.1:778$i" --ready-file "m$i.ready" >"m$i.log" 2>&1 &
-		servers+=($!)
-	done
-	for i in 1 2; do
-		wait_for 30 "farmemd $i does not start" test -e "m$i.ready"
-	done
-}
+cd "$farswap_dir"
 
 # start_daemon ARG...
-daemon=
 start_daemon()
 {
-	rm -f ready
-	"$FARSWAP_BIN_DIR/farswapd" --frontend nbd-kernel --size 80M --servers 127.0.0.1:7771,127.0.0.1:7772 --ahead 16M \
-		--admin-socket /tmp/farswap/admin --ready-file ready "$@" >farswapd.log 2>&1 &
-	daemon=$!
-}
-
-is_over()
-{
-	[ -e "$1" ] || ! kill -0 "$daemon" 2>/dev/null
-}
-
-daemon_ready()
-{
-	wait_for 30 "farswapd does not start" is_over ready
-	[ -e ready ] || fail "farswapd has ended"
-	device=$(sed -n 's/^endpoint=//p' ready)
-	name=${device#/dev/}
-}
-
-is_swap()
-{
-	grep -q "^$1 " /proc/swaps
+	farswap_start --frontend nbd-kernel --size 80M "$@"
 }
 
 is_gone()
 {
-	[ ! -e "/sys/block/$name/pid" ] && [ "$(cat "/sys/block/$name/size")" = 0 ]
-}
-
-swap_used_above()
-{
-	local used
-
-	used=$(awk -v device="$device" '$1 == device { print $4 }' /proc/swaps)
-	[ "${used:-0}" -gt "$1" ]
+	[ ! -e "/sys/block/$farswap_name/pid" ] && [ "$(cat "/sys/block/$farswap_name/size")" = 0 ]
 }
 
 uname -r
-start_servers
+farswap_start_servers 2 96M
 
 # What cannot be is said in words.
 start_daemon --nbd-index 1048575
-wait "$daemon" && fail "a device that there cannot be"
-grep -q '/dev/nbd1048575' farswapd.log || fail "the device that cannot be had is not named"
+wait "$farswap_daemon" && farswap_fail "a device that there cannot be"
+grep -q '/dev/nbd1048575' farswapd.log || farswap_fail "the device that cannot be had is not named"
 
 start_daemon --nbd-connections 2
-daemon_ready
-say "up: $device"
-is_swap "$device" || fail "swap is not on"
-grep -q 'nbd-kernel' ready || fail "the ready file: $(cat ready)"
-queues=("/sys/block/$name/mq"/*)
-[ ${#queues[@]} = 1 ] || fail "more hardware queues than processors: ${queues[*]}"
-[ "$(cat "/sys/block/$name/queue/max_sectors_kb")" = 64 ] || fail "max_sectors_kb"
-grep -q '\[none\]' "/sys/block/$name/queue/scheduler" || fail "the scheduler: $(cat "/sys/block/$name/queue/scheduler")"
-[ "$(cat "/sys/block/$name/queue/rotational")" = 0 ] || fail "rotational"
-[ "$(cat "/sys/block/$name/queue/read_ahead_kb")" = 0 ] || fail "read_ahead_kb"
-[ "$(cat "/sys/block/$name/queue/discard_max_bytes")" -gt 0 ] || fail "discard_max_bytes"
-"${ctl[@]}" status >status.txt
-grep -Eq "endpoint +$device" status.txt || fail "status: $(cat status.txt)"
-grep -Eq 'connections +2$' status.txt || fail "status: $(cat status.txt)"
+farswap_ready
+farswap_say "up: $farswap_device"
+farswap_is_swap "$farswap_device" || farswap_fail "swap is not on"
+grep -q 'nbd-kernel' ready || farswap_fail "the ready file: $(cat ready)"
+queues=("/sys/block/$farswap_name/mq"/*)
+[ ${#queues[@]} = 1 ] || farswap_fail "more hardware queues than processors: ${queues[*]}"
+farswap_queue_is max_sectors_kb 64
+farswap_queue_is scheduler '*\[none\]*'
+farswap_queue_is rotational 0
+farswap_queue_is read_ahead_kb 0
+[ "$(cat "/sys/block/$farswap_name/queue/discard_max_bytes")" -gt 0 ] || farswap_fail "discard_max_bytes"
+farswap_ctl status >status.txt
+grep -Eq "endpoint +$farswap_device" status.txt || farswap_fail "status: $(cat status.txt)"
+grep -Eq 'connections +2$' status.txt || farswap_fail "status: $(cat status.txt)"
 
-(
-	wait_for 60 "swap is not used" swap_used_above 8192
-	say "drain"
-	timeout 60 "${ctl[@]}" drain 127.0.0.1:7771 >drain.txt 2>&1
-) &
-drain=$!
-cgroup_hog 24M 48 1 || fail "a program with less memory than it needs: exit status $?"
-wait "$drain" || fail "the drain: $(cat drain.txt)"
-[ "$cgroup_swap_peak_kib" -gt 16384 ] || fail "it used no more than $cgroup_swap_peak_kib KiB of swap"
-say "drained: $(tail -n 1 drain.txt); $cgroup_swap_peak_kib KiB of swap at most"
+farswap_drain_when_used 8192 drain.txt
+cgroup_hog 24M 48 1 || farswap_fail "a program with less memory than it needs: exit status $?"
+wait "$farswap_drain" || farswap_fail "the drain: $(cat drain.txt)"
+[ "$cgroup_swap_peak_kib" -gt 16384 ] || farswap_fail "it used no more than $cgroup_swap_peak_kib KiB of swap"
+farswap_say "drained: $(tail -n 1 drain.txt); $cgroup_swap_peak_kib KiB of swap at most"
 # What the program had is free again, and the kernel says so.
-discards=$(awk '{ print $14 }' "/sys/block/$name/stat")
-[ "$discards" -gt 0 ] || fail "no discards"
-timeout 60 "${ctl[@]}" check >check.txt || fail "the books: $(cat check.txt)"
-timeout 60 "${ctl[@]}" swapoff --wait --exit || fail "swapoff"
-wait "$daemon" || fail "farswapd ended with $?"
-is_swap "$device" && fail "swap is still on"
-is_gone || fail "$device is still there"
-! grep -q 'was to last' farswapd.log || fail "a connection was lost"
-say "down, $((discards / 8)) pages discarded"
+discards=$(awk '{ print $14 }' "/sys/block/$farswap_name/stat")
+[ "$discards" -gt 0 ] || farswap_fail "no discards"
+farswap_ctl check >check.txt || farswap_fail "the books: $(cat check.txt)"
+farswap_ctl swapoff --wait --exit || farswap_fail "swapoff"
+wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+farswap_is_swap "$farswap_device" && farswap_fail "swap is still on"
+is_gone || farswap_fail "$farswap_device is still there"
+! grep -q 'was to last' farswapd.log || farswap_fail "a connection was lost"
+farswap_say "down, $((discards / 8)) pages discarded"
 
 # ---- killed with swap in use ----
 
-start_daemon
-daemon_ready
-is_swap "$device" || fail "swap is not on"
+# With no ublk here, it is what auto takes.
+farswap_start --size 80M
+farswap_ready
+farswap_ctl status >status.txt
+grep -Eq 'chosen because +ublk: .*; nbd-kernel: ' status.txt || farswap_fail "status: $(cat status.txt)"
+farswap_is_swap "$farswap_device" || farswap_fail "swap is not on"
 (
 	status=0
 	cgroup_hog 24M 48 100 || status=$?
 	echo "$status" >hog.status
 ) >/dev/null 2>&1 &
 hog=$!
-wait_for 60 "swap is not used" swap_used_above 16384
-kill -KILL "$daemon"
-wait "$daemon" 2>/dev/null || true
-say "killed"
+farswap_wait 90 "swap is not used" farswap_used_above 16384
+kill -KILL "$farswap_daemon"
+wait "$farswap_daemon" 2>/dev/null || true
+farswap_say "killed"
 # Who comes next ends what was under way, and says what is to be done.
 start_daemon
-wait "$daemon" && fail "a dead daemon's swap is still on, and the next one does not mind"
-grep -q "$device of a process that has died is still in use as swap" farswapd.log || fail "it does not say why"
+wait "$farswap_daemon" && farswap_fail "a dead daemon's swap is still on, and the next one does not mind"
+grep -q "$farswap_device of a process that has died is still in use as swap" farswapd.log || farswap_fail "it does not say why"
 wait "$hog"
 # 135: SIGBUS.
 case $(cat hog.status) in
-0) fail "the program has not noticed" ;;
+0) farswap_fail "the program has not noticed" ;;
 135 | 137) ;;
-*) fail "the program ended with $(cat hog.status)" ;;
+*) farswap_fail "the program ended with $(cat hog.status)" ;;
 esac
-say "the program ended with $(cat hog.status)"
-timeout 60 swapoff "$device" || fail "swapoff: $?"
-is_swap "$device" && fail "swap is still on"
-say "swap is off"
+farswap_say "the program ended with $(cat hog.status)"
+timeout 60 swapoff "$farswap_device" || farswap_fail "swapoff: $?"
+farswap_is_swap "$farswap_device" && farswap_fail "swap is still on"
+farswap_say "swap is off"
 
-old=$name
-start_daemon --nbd-index "${name#nbd}"
-daemon_ready
-[ "$name" = "$old" ] || fail "$device instead of $old"
-cgroup_hog 24M 32 1 || fail "a program with less memory than it needs, afterwards: exit status $?"
-kill -TERM "$daemon"
-wait "$daemon" || fail "farswapd ended with $?"
-is_gone || fail "$device is still there"
-say "another one came, and went"
-kill -TERM "${servers[@]}"
-wait "${servers[@]}" || fail "farmemd ended with $?"
+old=$farswap_name
+start_daemon --nbd-index "${farswap_name#nbd}"
+farswap_ready
+[ "$farswap_name" = "$old" ] || farswap_fail "$farswap_device instead of $old"
+cgroup_hog 24M 32 1 || farswap_fail "a program with less memory than it needs, afterwards: exit status $?"
+kill -TERM "$farswap_daemon"
+wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+is_gone || farswap_fail "$farswap_device is still there"
+farswap_say "another one came, and went"
+kill -TERM "${farswap_servers[@]}"
+wait "${farswap_servers[@]}" || farswap_fail "farmemd ended with $?"

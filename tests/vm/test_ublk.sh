@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules ublk_drv --cpus 2 --limit 240
+# vm: --modules ublk_drv --cpus 2 --limit 500
 # Real swap over ublk: a program with less memory than it needs, while a server is drained; and a daemon that is killed with
 # swap in use.
 # shellcheck source-path=SCRIPTDIR
@@ -73,7 +73,7 @@ wait "$farswap_daemon" 2>/dev/null || true
 farswap_say "killed"
 # Whoever comes next takes the device down: with the pages that it had, which are lost.
 farswap_start --size 80M --queues 1 --frontend ublk
-farswap_ready 60
+farswap_ready
 grep -q "turns off the swap of a dead farswapd on $dead" farswapd.log || farswap_fail "it does not say what is lost"
 ! farswap_is_swap "$dead" || [ "$dead" = "$farswap_device" ] || farswap_fail "the swap of the dead one is still on"
 wait "$hog"

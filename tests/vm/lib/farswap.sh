@@ -64,10 +64,10 @@ farswap_is_over()
 	[ -e "$farswap_dir/ready" ] || ! kill -0 "$farswap_daemon" 2>/dev/null
 }
 
-# Waits for it, and learns its device. farswap_ready [SECONDS]
+# Waits for it, and learns its device.
 farswap_ready()
 {
-	farswap_wait "${1:-30}" "farswapd does not start" farswap_is_over
+	farswap_wait 60 "farswapd does not start" farswap_is_over
 	[ -e "$farswap_dir/ready" ] || farswap_fail "farswapd has ended"
 	farswap_device=$(sed -n 's/^endpoint=//p' "$farswap_dir/ready")
 	farswap_name=${farswap_device#/dev/}
