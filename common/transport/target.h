@@ -12,8 +12,24 @@
 
 #include "common/transport/transport.h"
 
+#include <sys/queue.h>
+
 struct transport_target;
 struct transport_session; /* the owner's, one per connection that was admitted */
+
+/*
+ * A slab that a transport has opened to one lease in a way that asks nobody any more: an RDMA device carries out the peer's
+ * operations by itself. The transport's; between map and either revoke or unmap it is in the owner's books.
+ */
+struct transport_window {
+	/*
+	 * Required. The slab is taken back: when this returns, no operation touches its memory by this window any more. On a
+	 * control thread, once, with no lock held that map takes; the window is the transport's again from its begin on.
+	 */
+	void (*revoke)(struct transport_window *window);
+	LIST_ENTRY(transport_window) link; /* the owner's, while it is mapped */
+	bool mapped;			   /* the owner's */
+};
 
 struct transport_target_ops {
 	/*
@@ -40,9 +56,22 @@ struct transport_target_ops {
 	 */
 	int (*resolve)(struct transport_target *target, struct transport_session *session, enum transport_opcode opcode,
 		       uint32_t slab, uint32_t key, uint64_t offset_bytes, uint32_t len_bytes, void **ret_bytes);
-	/* Required. For the books: an operation of len_bytes has been done. */
+	/*
+	 * Optional (-ENOSYS), for transports whose peers reach memory without being asked about. Gives the whole of a slab:
+	 * the window is in the books before this returns, so that nobody takes the slab back behind its back. On the reactor's
+	 * thread; takes a lock for a few instructions. 0; -EACCES no lease on that slab or a wrong key.
+	 */
+	int (*map)(struct transport_target *target, struct transport_session *session, uint32_t slab, uint32_t key,
+		   struct transport_window *window, void **ret_base, uint64_t *ret_len_bytes);
+	/*
+	 * Required with map; else it is never called. The transport gives a window up by itself; safe if it has been revoked.
+	 * When this returns, revoke does not run and will not. May wait for one that runs, so it is called under no lock that
+	 * revoke takes.
+	 */
+	void (*unmap)(struct transport_target *target, struct transport_window *window);
+	/* Required. For the books: operations of len_bytes in all have been done. */
 	void (*account)(struct transport_target *target, struct transport_session *session, enum transport_opcode opcode,
-			uint32_t len_bytes);
+			uint64_t len_bytes);
 	/*
 	 * Required. For the books: a connection was refused or cut for err: -EPROTO garbage, -EPIPE it went away within a
 	 * frame, -EACCES a wrong proof, and so on.

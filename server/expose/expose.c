@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "common/base/err.h"
+#include "common/base/lock.h"
 #include "common/log/log.h"
 #include "common/sys/rcu.h"
 
@@ -46,6 +47,8 @@ struct transport_session {
 	struct expose_shard *shard;
 } __attribute__((aligned(FSW_CACHE_LINE)));
 
+LIST_HEAD(expose_window_list, transport_window);
+
 struct expose {
 	struct transport_target target;
 	uint64_t slab_bytes;
@@ -58,6 +61,12 @@ struct expose {
 	uint32_t max_sessions;
 	uint32_t max_lease_sessions;
 	struct transport_session *sessions;
+
+	/* Held while windows are revoked, so that whoever waits for his own slabs waits for all that are on their way. */
+	struct lock_mutex revoking;
+	struct lock_mutex windows_lock;
+	struct expose_window_list *windows LOCK_GUARDED_BY(windows_lock); /* per slab; empty for one that is nobody's */
+	struct expose_window_list revoked LOCK_GUARDED_BY(windows_lock);  /* taken back, revoke has not run */
 
 	atomic_uint_fast64_t denied_access;
 	atomic_uint_fast64_t denied_range;
@@ -218,8 +227,39 @@ denied:
 	return -EACCES;
 }
 
+static int expose_map(struct transport_target *target, struct transport_session *session, uint32_t slab, uint32_t key,
+		      struct transport_window *window, void **ret_base, uint64_t *ret_len_bytes)
+{
+	struct expose *expose = target_expose(target);
+	int ret;
+
+	/* The grant is looked at under the lock under which it is taken away: so a window is never late for that. */
+	lock_acquire(&expose->windows_lock);
+	ret = expose_resolve(target, session, TRANSPORT_READ, slab, key, 0, 0, ret_base);
+	if (ret == 0) {
+		LIST_INSERT_HEAD(&expose->windows[slab], window, link);
+		window->mapped = true;
+		*ret_len_bytes = expose->slab_bytes;
+	}
+	lock_release(&expose->windows_lock);
+	return ret;
+}
+
+static void expose_unmap(struct transport_target *target, struct transport_window *window)
+{
+	struct expose *expose = target_expose(target);
+
+	lock_acquire(&expose->revoking);
+	lock_acquire(&expose->windows_lock);
+	if (window->mapped)
+		LIST_REMOVE(window, link);
+	window->mapped = false;
+	lock_release(&expose->windows_lock);
+	lock_release(&expose->revoking);
+}
+
 static void expose_account(struct transport_target *target, struct transport_session *session,
-			   enum transport_opcode opcode, uint32_t len_bytes)
+			   enum transport_opcode opcode, uint64_t len_bytes)
 {
 	struct expose_shard *shard = session->shard;
 
@@ -245,6 +285,8 @@ static const struct transport_target_ops expose_ops = {
 	.leave = expose_leave,
 	.renew = expose_renew,
 	.resolve = expose_resolve,
+	.map = expose_map,
+	.unmap = expose_unmap,
 	.account = expose_account,
 	.refused = expose_refused,
 };
@@ -261,6 +303,8 @@ int expose_create(const struct expose_options *options, struct expose **ret_expo
 	expose = calloc(1, sizeof(*expose));
 	if (!expose)
 		return -ENOMEM;
+	lock_mutex_init(&expose->revoking);
+	lock_mutex_init(&expose->windows_lock);
 	expose->target.ops = &expose_ops;
 	randombytes_buf(&expose->target.instance_id, sizeof(expose->target.instance_id));
 	expose->nr_slabs = arena_nr_slabs(options->arena);
@@ -272,7 +316,10 @@ int expose_create(const struct expose_options *options, struct expose **ret_expo
 	expose->grants = calloc(expose->nr_slabs, sizeof(*expose->grants));
 	expose->leases = aligned_alloc(FSW_CACHE_LINE, expose->max_leases * sizeof(*expose->leases));
 	expose->sessions = aligned_alloc(FSW_CACHE_LINE, expose->max_sessions * sizeof(*expose->sessions));
-	if (!expose->grants || !expose->leases || !expose->sessions) {
+	lock_acquire(&expose->windows_lock);
+	expose->windows = calloc(expose->nr_slabs, sizeof(*expose->windows)); /* a list of zeros is an empty one */
+	lock_release(&expose->windows_lock);
+	if (!expose->grants || !expose->leases || !expose->sessions || !expose->windows) {
 		expose_free(expose);
 		return -ENOMEM;
 	}
@@ -291,7 +338,10 @@ void expose_free(struct expose *expose)
 	if (expose->leases)
 		sodium_memzero(expose->leases, expose->max_leases * sizeof(*expose->leases));
 	free(expose->leases);
+	free(expose->windows);
 	free(expose->grants);
+	lock_mutex_done(&expose->windows_lock);
+	lock_mutex_done(&expose->revoking);
 	free(expose);
 }
 
@@ -340,21 +390,52 @@ void expose_lease_remove(struct expose *expose, struct expose_lease *lease)
 void expose_grant(struct expose *expose, struct expose_lease *lease, uint32_t slab, uint32_t key)
 {
 	assert(slab < expose->nr_slabs && key != 0 && lease->in_use);
-	assert(atomic_load(&expose->grants[slab]) == 0);
+	lock_acquire(&expose->windows_lock);
+	/* Whoever forgets expose_synchronize between two clients ends here. */
+	assert(atomic_load(&expose->grants[slab]) == 0 && LIST_EMPTY(&expose->windows[slab]));
 	atomic_store_explicit(&expose->grants[slab], (uint64_t)lease_mark(expose, lease) << 32 | key,
 			      memory_order_release);
+	lock_release(&expose->windows_lock);
 }
 
 void expose_revoke(struct expose *expose, uint32_t slab)
 {
+	struct transport_window *window;
+
 	assert(slab < expose->nr_slabs);
+	lock_acquire(&expose->windows_lock);
 	atomic_store_explicit(&expose->grants[slab], 0, memory_order_relaxed);
+	while ((window = LIST_FIRST(&expose->windows[slab]))) {
+		LIST_REMOVE(window, link);
+		LIST_INSERT_HEAD(&expose->revoked, window, link);
+	}
+	lock_release(&expose->windows_lock);
+}
+
+/* The next window of a slab that is nobody's. */
+static struct transport_window *expose_take_revoked(struct expose *expose) LOCK_REQUIRES(expose->revoking)
+{
+	struct transport_window *window;
+
+	lock_acquire(&expose->windows_lock);
+	window = LIST_FIRST(&expose->revoked);
+	if (window) {
+		LIST_REMOVE(window, link);
+		window->mapped = false;
+	}
+	lock_release(&expose->windows_lock);
+	return window;
 }
 
 void expose_synchronize(struct expose *expose)
 {
-	(void)expose;
+	struct transport_window *window;
+
 	sys_rcu_synchronize();
+	lock_acquire(&expose->revoking);
+	while ((window = expose_take_revoked(expose)))
+		window->revoke(window);
+	lock_release(&expose->revoking);
 }
 
 void expose_lease_info(const struct expose_lease *lease, struct expose_lease_info *ret_info)

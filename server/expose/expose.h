@@ -3,13 +3,15 @@
  *
  * Owns, all allocated at start: one word per slab, its *grant* (to which lease, with which key), one record per open
  * lease, one session per data connection. It implements transport_target_ops for them: lookup, join, leave, renew,
- * resolve, account and refused run on the reactors, several at a time, with no lock, no allocation and no system call.
+ * resolve, account and refused run on the reactors, several at a time, with no lock, no allocation and no system call; map
+ * and unmap, once per slab and connection, take a lock that is held for a few instructions.
  *
  * The other side, below, is called by control threads, one at a time (under the lock of server/ctl).
  *
  * To take a slab back: expose_revoke, then expose_synchronize (one for any number of slabs, and without any lock that
  * others wait for). After that no reactor holds a pointer into it: a resolve that saw the old grant did so in a turn
- * that has ended. Only then may the slab be scrubbed.
+ * that has ended. Nor does a device: the windows by which transports had opened it (transport_window) have been revoked
+ * by then, each of them, whoever's slab it was. Only then may the slab be scrubbed.
  */
 #ifndef FARSWAP_SERVER_EXPOSE_EXPOSE_H
 #define FARSWAP_SERVER_EXPOSE_EXPOSE_H
@@ -57,7 +59,10 @@ void expose_grant(struct expose *expose, struct expose_lease *lease, uint32_t sl
 /* From the next resolve on nobody reaches the slab; safe if nobody did. */
 void expose_revoke(struct expose *expose, uint32_t slab);
 
-/* Waits until no reactor is in a turn that began before. Blocks for as long as a turn; outside every lock. */
+/*
+ * Waits until no reactor is in a turn that began before, and revokes the windows of all slabs that have been taken back.
+ * Blocks for as long as a turn and as the transports need for that; outside every lock.
+ */
 void expose_synchronize(struct expose *expose);
 
 /* What the data path has to tell of one lease. Each number only grows, but for nr_sessions. */

@@ -102,8 +102,38 @@ static int target_resolve(struct transport_target *head, struct transport_sessio
 	return 0;
 }
 
+static int target_map(struct transport_target *head, struct transport_session *session, uint32_t slab, uint32_t key,
+		      struct transport_window *window, void **ret_base, uint64_t *ret_len_bytes)
+{
+	struct target *target = target_from_head(head);
+	int err;
+
+	pthread_mutex_lock(&target->lock);
+	err = target_resolve(head, session, TRANSPORT_READ, slab, key, 0, 0, ret_base);
+	if (err == 0) {
+		LIST_INSERT_HEAD(&target->slabs[slab].windows, window, link);
+		window->mapped = true;
+		*ret_len_bytes = target->slabs[slab].len_bytes;
+	}
+	pthread_mutex_unlock(&target->lock);
+	return err;
+}
+
+static void target_unmap(struct transport_target *head, struct transport_window *window)
+{
+	struct target *target = target_from_head(head);
+
+	pthread_mutex_lock(&target->revoking);
+	pthread_mutex_lock(&target->lock);
+	if (window->mapped)
+		LIST_REMOVE(window, link);
+	window->mapped = false;
+	pthread_mutex_unlock(&target->lock);
+	pthread_mutex_unlock(&target->revoking);
+}
+
 static void target_account(struct transport_target *head, struct transport_session *session,
-			   enum transport_opcode opcode, uint32_t len_bytes)
+			   enum transport_opcode opcode, uint64_t len_bytes)
 {
 	(void)session;
 	(void)opcode;
@@ -125,6 +155,8 @@ static const struct transport_target_ops target_ops = {
 	.leave = target_leave,
 	.renew = target_renew,
 	.resolve = target_resolve,
+	.map = target_map,
+	.unmap = target_unmap,
 	.account = target_account,
 	.refused = target_refused,
 };
@@ -134,6 +166,7 @@ void target_init(struct target *target, uint64_t instance_id)
 	memset(target, 0, sizeof(*target));
 	target->head.ops = &target_ops;
 	target->head.instance_id = instance_id;
+	pthread_mutex_init(&target->revoking, NULL);
 	pthread_mutex_init(&target->lock, NULL);
 	pthread_cond_init(&target->changed, NULL);
 }
@@ -141,8 +174,11 @@ void target_init(struct target *target, uint64_t instance_id)
 void target_done(struct target *target)
 {
 	assert(atomic_load(&target->nr_joined) == 0);
-	for (unsigned i = 0; i < target->nr_slabs; i++)
+	for (unsigned i = 0; i < target->nr_slabs; i++) {
+		assert(LIST_EMPTY(&target->slabs[i].windows));
 		mem_region_close(&target->slabs[i].memory);
+	}
+	pthread_mutex_destroy(&target->revoking);
 	pthread_cond_destroy(&target->changed);
 	pthread_mutex_destroy(&target->lock);
 }
@@ -184,6 +220,24 @@ void target_lease_end(struct target *target, uint64_t lease_id)
 
 	if (lease)
 		atomic_store(&lease->ended, true);
+}
+
+void target_slab_revoke(struct target *target, uint32_t slab)
+{
+	struct transport_window *window;
+
+	pthread_mutex_lock(&target->revoking);
+	pthread_mutex_lock(&target->lock);
+	atomic_store(&target->slabs[slab].revoked, true);
+	while ((window = LIST_FIRST(&target->slabs[slab].windows))) {
+		LIST_REMOVE(window, link);
+		window->mapped = false;
+		pthread_mutex_unlock(&target->lock);
+		window->revoke(window);
+		pthread_mutex_lock(&target->lock);
+	}
+	pthread_mutex_unlock(&target->lock);
+	pthread_mutex_unlock(&target->revoking);
 }
 
 void target_wait(struct target *target, atomic_uint *book, unsigned value)

@@ -29,6 +29,7 @@ struct target_slab {
 	struct mem_region memory;
 	uint8_t *bytes; /* of memory */
 	atomic_bool revoked;
+	LIST_HEAD(, transport_window) windows; /* under the target's lock */
 };
 
 struct transport_session {
@@ -53,6 +54,7 @@ struct target {
 	atomic_uint nr_refused;
 	atomic_int last_refusal;
 	atomic_uint_fast64_t accounted_bytes;
+	pthread_mutex_t revoking; /* taken before lock */
 	pthread_mutex_t lock; /* with changed: one of the books has been written */
 	pthread_cond_t changed;
 };
@@ -69,5 +71,7 @@ uint32_t target_slab_add(struct target *target, uint64_t lease_id, uint32_t key,
 void target_wait(struct target *target, atomic_uint *book, unsigned value);
 /* The lease ends: renew answers -ESTALE and resolve -EACCES from now on. */
 void target_lease_end(struct target *target, uint64_t lease_id);
+/* The slab is taken back: resolve and map answer -EACCES from now on, and its windows have been revoked. */
+void target_slab_revoke(struct target *target, uint32_t slab);
 
 #endif

@@ -44,7 +44,7 @@ static int resolve(struct transport_target *target, struct transport_session *se
 }
 
 static void account(struct transport_target *target, struct transport_session *session, enum transport_opcode opcode,
-		    uint32_t len_bytes)
+		    uint64_t len_bytes)
 {
 	(void)target;
 	(void)session;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -493,6 +494,136 @@ static void test_connections_come_and_go_on_all_reactors(void **state)
 		leave(f, sessions[i]);
 }
 
+/* A window that knows what became of it. */
+struct window {
+	struct transport_window head;
+	unsigned nr_revoked;
+};
+
+static void window_revoked(struct transport_window *head)
+{
+	struct window *window = BASE_CONTAINER_OF(head, struct window, head);
+
+	assert_false(head->mapped);
+	window->nr_revoked++;
+}
+
+static int map(struct fixture *f, struct transport_session *session, uint32_t slab, uint32_t key, struct window *window)
+{
+	uint64_t len_bytes = 0;
+	void *base = NULL;
+	int ret;
+
+	window->head.revoke = window_revoked;
+	ret = f->target->ops->map(f->target, session, slab, key, &window->head, &base, &len_bytes);
+	if (ret == 0) {
+		assert_ptr_equal(base, arena_slab_base(f->arena, slab));
+		assert_int_equal(len_bytes, SLAB_BYTES);
+	}
+	return ret;
+}
+
+static void test_windows_end_with_their_slab(void **state)
+{
+	struct fixture *f = *state;
+	struct expose_lease *a = add_lease(f, LEASE_A, f->token_a);
+	struct expose_lease *b = add_lease(f, LEASE_B, f->token_b);
+	struct transport_session *session = join(f, LEASE_A, 0);
+	struct transport_session *stranger = join(f, LEASE_B, 0);
+	struct window windows[4] = { 0 };
+
+	expose_grant(f->expose, a, 0, KEY_A);
+	expose_grant(f->expose, a, 1, KEY_A);
+	assert_int_equal(map(f, session, 0, KEY_B, &windows[0]), -EACCES);
+	assert_int_equal(map(f, stranger, 0, KEY_A, &windows[0]), -EACCES);
+	assert_int_equal(map(f, session, 2, KEY_A, &windows[0]), -EACCES);
+	assert_int_equal(map(f, session, NR_SLABS, KEY_A, &windows[0]), -EACCES);
+	assert_false(windows[0].head.mapped);
+	assert_int_equal(map(f, session, 0, KEY_A, &windows[0]), 0);
+	assert_int_equal(map(f, session, 0, KEY_A, &windows[1]), 0);
+	assert_int_equal(map(f, session, 0, KEY_A, &windows[2]), 0);
+	assert_int_equal(map(f, session, 1, KEY_A, &windows[3]), 0);
+
+	/* One that the transport gives up by itself is never revoked. */
+	f->target->ops->unmap(f->target, &windows[1].head);
+	f->target->ops->unmap(f->target, &windows[1].head);
+	expose_revoke(f->expose, 0);
+	assert_int_equal(map(f, session, 0, KEY_A, &windows[1]), -EACCES);
+	/* Nor one that it gives up when the slab has been taken back already. */
+	f->target->ops->unmap(f->target, &windows[2].head);
+	assert_int_equal(windows[0].nr_revoked, 0);
+	expose_synchronize(f->expose);
+	assert_int_equal(windows[0].nr_revoked, 1);
+	assert_int_equal(windows[1].nr_revoked + windows[2].nr_revoked + windows[3].nr_revoked, 0);
+	f->target->ops->unmap(f->target, &windows[0].head);
+
+	/* Whoever waits for one slab waits for all that are on their way, and the next client finds none of it. */
+	expose_revoke(f->expose, 1);
+	expose_synchronize(f->expose);
+	expose_synchronize(f->expose);
+	assert_int_equal(windows[3].nr_revoked, 1);
+	expose_grant(f->expose, b, 1, KEY_B);
+	assert_int_equal(map(f, session, 1, KEY_A, &windows[3]), -EACCES);
+	assert_int_equal(map(f, stranger, 1, KEY_B, &windows[3]), 0);
+	expose_revoke(f->expose, 1);
+	leave(f, session);
+	leave(f, stranger);
+	end_lease(f, a);
+	end_lease(f, b);
+	assert_int_equal(windows[3].nr_revoked, 2);
+	assert_int_equal(windows[0].nr_revoked, 1);
+}
+
+struct waiter {
+	struct window window;
+	struct fixture *f;
+	pthread_t thread;
+	atomic_bool done;
+};
+
+static void *synchronize_main(void *arg)
+{
+	struct waiter *waiter = arg;
+
+	expose_synchronize(waiter->f->expose);
+	atomic_store(&waiter->done, true);
+	return NULL;
+}
+
+/* A second client of expose_synchronize comes while the first is still revoking a window that is the second's as well. */
+static void waiter_revoked(struct transport_window *head)
+{
+	struct waiter *waiter = BASE_CONTAINER_OF(head, struct waiter, window.head);
+
+	assert_int_equal(pthread_create(&waiter->thread, NULL, synchronize_main, waiter), 0);
+	/* It cannot come back while this runs; that it has got so far cannot be seen, so it has plenty of time instead. */
+	for (unsigned i = 0; i < 1000; i++) {
+		sched_yield();
+		assert_false(atomic_load(&waiter->done));
+	}
+	waiter->window.nr_revoked++;
+}
+
+static void test_nobody_overtakes_a_revocation(void **state)
+{
+	struct fixture *f = *state;
+	struct expose_lease *a = add_lease(f, LEASE_A, f->token_a);
+	struct transport_session *session = join(f, LEASE_A, 0);
+	struct waiter waiter = { .f = f, .window.head.revoke = waiter_revoked };
+	uint64_t len_bytes;
+	void *base;
+
+	expose_grant(f->expose, a, 0, KEY_A);
+	assert_int_equal(f->target->ops->map(f->target, session, 0, KEY_A, &waiter.window.head, &base, &len_bytes), 0);
+	expose_revoke(f->expose, 0);
+	expose_synchronize(f->expose);
+	pthread_join(waiter.thread, NULL);
+	assert_true(atomic_load(&waiter.done));
+	assert_int_equal(waiter.window.nr_revoked, 1);
+	leave(f, session);
+	end_lease(f, a);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -504,6 +635,8 @@ int main(void)
 		TEST(test_only_the_right_key_opens_a_slab),
 		TEST(test_other_clients_slab_is_out_of_reach),
 		TEST(test_revoked_slab_is_out_of_reach),
+		TEST(test_windows_end_with_their_slab),
+		TEST(test_nobody_overtakes_a_revocation),
 		TEST(test_ended_lease),
 		TEST(test_stale_session_never_meets_the_next_lease),
 		TEST(test_new_connection_fences_the_one_before),
