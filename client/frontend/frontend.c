@@ -8,7 +8,7 @@
 
 int frontend_memory_open(struct mem_region *region, size_t len_bytes, const char *what)
 {
-	const unsigned flags = MEM_REGION_TOUCH | MEM_REGION_TRY_HUGE;
+	const unsigned flags = MEM_REGION_TOUCH | MEM_REGION_TRY_HUGE | MEM_REGION_IO;
 	int ret;
 
 	ret = mem_region_open(region, len_bytes, flags | MEM_REGION_LOCK);

@@ -16,7 +16,8 @@ int mover_init(struct vswap *vswap)
 
 	if (!mover)
 		return -ENOMEM;
-	err = mem_region_open(&mover->region, (size_t)MOVER_NR_JOBS * MOVE_MAX_PAGES * FSW_PAGE_SIZE, MEM_REGION_TOUCH);
+	err = mem_region_open(&mover->region, (size_t)MOVER_NR_JOBS * MOVE_MAX_PAGES * FSW_PAGE_SIZE,
+			      MEM_REGION_TOUCH | MEM_REGION_IO);
 	if (err < 0) {
 		free(mover);
 		return err;

@@ -31,7 +31,8 @@ int store_init(struct vswap *vswap, uint32_t nr_per_queue)
 
 	if (nr == 0)
 		return 0;
-	err = mem_region_open(&vswap->store_region, nr * sizeof(*stores) + FSW_PAGE_SIZE, MEM_REGION_TOUCH);
+	err = mem_region_open(&vswap->store_region, nr * sizeof(*stores) + FSW_PAGE_SIZE,
+			      MEM_REGION_TOUCH | MEM_REGION_IO);
 	if (err < 0)
 		return err;
 	vswap->zero_page = vswap->store_region.base;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/err.h"
+#include "common/mem/io.h"
 
 #define HUGE_SHIFT 21
 #define HUGE_BYTES ((size_t)1 << HUGE_SHIFT)
@@ -170,6 +171,10 @@ int mem_region_open(struct mem_region *region, size_t len_bytes, unsigned flags)
 		if (ret < 0)
 			goto out_close;
 	}
+	if (flags & MEM_REGION_IO) {
+		mem_io_add(opened.base, opened.len_bytes);
+		opened.io = true;
+	}
 	*region = opened;
 	return 0;
 
@@ -180,6 +185,8 @@ out_close:
 
 void mem_region_close(struct mem_region *region)
 {
+	if (region->io)
+		mem_io_remove(region->base);
 	if (region->base)
 		munmap(region->base, region->len_bytes);
 	*region = (struct mem_region){ 0 };

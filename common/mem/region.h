@@ -17,12 +17,14 @@ struct mem_region {
 	size_t len_bytes;
 	enum mem_region_pages pages; /* what it was given */
 	bool locked;
+	bool io; /* in the list of io.h */
 };
 
 enum mem_region_flags {
 	MEM_REGION_LOCK = 1 << 0,      /* mlock; fails if it cannot be had */
 	MEM_REGION_TOUCH = 1 << 1,     /* every page is written once before the call returns */
 	MEM_REGION_TRY_HUGE = 1 << 2,  /* hugetlb pages if the machine has them free, else transparent ones */
+	MEM_REGION_IO = 1 << 4,	       /* I/O is done from and into it: in the list of io.h until it is closed */
 	MEM_REGION_RESERVE = 1 << 3,   /* address space only: neither touched nor counted, not even under mlockall */
 };
 

@@ -77,6 +77,8 @@ void reactor_leave(const struct reactor_stand_in *stand_in);
 unsigned reactor_messages_run(struct sys_reactor *reactor);
 unsigned reactor_watches_run(struct sys_reactor *reactor);
 unsigned reactor_pollers_run(struct sys_reactor *reactor);
+/* Before a sleep. */
+unsigned reactor_pollers_arm(struct sys_reactor *reactor);
 unsigned reactor_timers_run(struct sys_reactor *reactor);
 unsigned reactor_deferred_run(struct sys_reactor *reactor);
 

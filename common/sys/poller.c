@@ -36,6 +36,20 @@ unsigned reactor_pollers_run(struct sys_reactor *reactor)
 	return nr;
 }
 
+unsigned reactor_pollers_arm(struct sys_reactor *reactor)
+{
+	struct sys_poller *poller = TAILQ_FIRST(&reactor->pollers);
+	unsigned nr = 0;
+
+	while (poller) {
+		reactor->next_poller = TAILQ_NEXT(poller, link);
+		if (poller->arm)
+			nr += poller->arm(poller);
+		poller = reactor->next_poller;
+	}
+	return nr;
+}
+
 void sys_reactor_defer(struct sys_reactor *reactor, struct sys_deferred *deferred)
 {
 	reactor_assert_owned(reactor);

@@ -249,7 +249,7 @@ static void *reactor_main(void *arg)
 	reactor->worked_ns = sys_clock_now_ns(reactor->clock);
 	reactor->pending = true; /* whatever was set up before the start is looked at once before the first sleep */
 	while (!atomic_load_explicit(&reactor->stop, memory_order_relaxed)) {
-		if (may_sleep(reactor))
+		if (may_sleep(reactor) && reactor_pollers_arm(reactor) == 0)
 			sleep_until_event(reactor);
 		else if (reactor->nr_watches > 1 && !may_skip_events(reactor))
 			/* One watch is its own, and nobody wakes a reactor that is awake. */

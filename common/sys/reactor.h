@@ -46,6 +46,11 @@ struct sys_watch {
  */
 struct sys_poller {
 	unsigned (*poll)(struct sys_poller *poller);
+	/*
+	 * Optional (NULL). The reactor is about to sleep: from here on a descriptor that it watches must tell of what poll
+	 * would find. Returns the number of things that it did after all; when it did any, the reactor does not sleep.
+	 */
+	unsigned (*arm)(struct sys_poller *poller);
 	TAILQ_ENTRY(sys_poller) link;
 	struct sys_reactor *reactor; /* NULL when not added */
 };

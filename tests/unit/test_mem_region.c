@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "common/mem/io.h"
 #include "common/mem/region.h"
 
 static size_t resident_pages(const struct mem_region *region)
@@ -183,6 +184,69 @@ static void test_lock_refused(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+struct listener {
+	struct mem_io_listener head;
+	const void *base;
+	size_t len_bytes;
+	unsigned nr_added;
+	unsigned nr_removed;
+};
+
+static void listener_added(struct mem_io_listener *head, void *base, size_t len_bytes)
+{
+	struct listener *listener = BASE_CONTAINER_OF(head, struct listener, head);
+
+	listener->base = base;
+	listener->len_bytes = len_bytes;
+	listener->nr_added++;
+}
+
+static void listener_removed(struct mem_io_listener *head, void *base, size_t len_bytes)
+{
+	struct listener *listener = BASE_CONTAINER_OF(head, struct listener, head);
+
+	assert_ptr_equal(base, listener->base);
+	assert_int_equal(len_bytes, listener->len_bytes);
+	listener->nr_removed++;
+}
+
+static void test_listeners_know_the_memory_of_io(void **state)
+{
+	struct listener first = { .head = { .added = listener_added, .removed = listener_removed } };
+	struct listener second = first;
+	struct mem_region region, other;
+	struct mem_region many[MEM_IO_MAX + 2];
+
+	(void)state;
+	mem_io_listen(&first.head);
+	assert_int_equal(mem_region_open(&other, 100, MEM_REGION_TOUCH), 0);
+	assert_int_equal(first.nr_added, 0);
+	assert_int_equal(mem_region_open(&region, 5000, MEM_REGION_IO), 0);
+	assert_ptr_equal(first.base, region.base);
+	assert_int_equal(first.len_bytes, 2 * FSW_PAGE_SIZE);
+	/* One that comes late learns of it, and one that goes early is told to let go of it. */
+	mem_io_listen(&second.head);
+	assert_ptr_equal(second.base, region.base);
+	mem_io_unlisten(&first.head);
+	assert_int_equal(first.nr_removed, 1);
+	mem_region_close(&region);
+	mem_region_close(&other);
+	assert_int_equal(first.nr_added + first.nr_removed, 2);
+	assert_int_equal(second.nr_added, 1);
+	assert_int_equal(second.nr_removed, 1);
+	mem_io_unlisten(&second.head);
+	/* More than the list has room for. */
+	for (unsigned i = 0; i < MEM_IO_MAX + 2; i++)
+		assert_int_equal(mem_region_open(&many[i], 1, MEM_REGION_IO), 0);
+	for (unsigned i = 0; i < MEM_IO_MAX + 2; i++)
+		mem_region_close(&many[i]);
+	assert_int_equal(mem_region_open(&region, 1, MEM_REGION_IO), 0);
+	mem_io_listen(&first.head);
+	assert_int_equal(first.nr_added, 2);
+	mem_io_unlisten(&first.head);
+	mem_region_close(&region);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +257,7 @@ int main(void)
 		cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_reserve_under_mlockall),
 		cmocka_unit_test(test_lock_refused),
+		cmocka_unit_test(test_listeners_know_the_memory_of_io),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -359,6 +359,42 @@ static void test_poller_is_asked_while_it_works(void **state)
 	sys_reactor_call(reactor, remove_poller, NULL);
 }
 
+static unsigned nr_arms;
+static unsigned nr_polls_at_arm;
+
+static unsigned on_idle_poll(struct sys_poller *p)
+{
+	(void)p;
+	nr_polls++;
+	return 0;
+}
+
+static unsigned on_arm(struct sys_poller *p)
+{
+	(void)p;
+	/* Asked only when a poll has found nothing, and again after each time that it found something itself. */
+	if (nr_polls == nr_polls_at_arm)
+		atomic_fetch_add(&nr_wrong, 1);
+	nr_polls_at_arm = nr_polls;
+	if (++nr_arms < 10)
+		return 1;
+	if (nr_arms == 10)
+		sem_post(&done);
+	return 0;
+}
+
+static void test_poller_is_armed_before_sleep(void **state)
+{
+	(void)state;
+	nr_polls = nr_arms = nr_polls_at_arm = 0;
+	poller = (struct sys_poller){ .poll = on_idle_poll, .arm = on_arm };
+	assert_int_equal(sys_reactor_start(reactor), 0);
+	sys_reactor_call(reactor, add_poller, NULL);
+	sem_wait(&done);
+	sys_reactor_call(reactor, remove_poller, NULL);
+	assert_true(nr_arms >= 10);
+}
+
 static void test_no_such_cpu(void **state)
 {
 	struct sys_reactor_options options = { .name = "nowhere", .cpu = 100000 };
@@ -386,6 +422,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_watch, setup_spinning, teardown),
 		cmocka_unit_test_setup_teardown(test_watch_removed_by_another, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poller_is_asked_while_it_works, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poller_is_armed_before_sleep, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poller_is_armed_before_sleep, setup_spinning, teardown),
 		cmocka_unit_test_setup_teardown(test_no_such_cpu, setup, teardown),
 	};
 
