@@ -1,7 +1,7 @@
 /*
  * The transport contract: one-sided READ and WRITE on memory that a peer lends in slabs.
  *
- * This header is the initiator's side (the client of a lease); target.h is the lender's. Implementations: tcp/, loop/
+ * This header is the initiator's side (the client of a lease); target.h is the lender's. Implementations: tcp/, verbs/, loop/
  * (in process), fault/ (a decorator that injects failures). All of them pass tests/conform.
  *
  * A connection belongs to one reactor. It is made by a blocking call on a control thread, handed to its reactor with
@@ -43,7 +43,8 @@ struct transport_op {
 	/*
 	 * Runs exactly once after a submit that returned 0, later, on the reactor's thread, never inside submit. status:
 	 *   0            all bytes have been moved
-	 *   -EACCES      the lender refused: no lease on that slab, or a wrong key
+	 *   -EACCES      the lender refused: no lease on that slab, or a wrong key. For a slab that was reached before and has
+	 *                been taken back since, the connection may go down as well (-ECONNRESET)
 	 *   -ERANGE      the lender refused: outside the slab
 	 *   -EIO         the lender could not do it
 	 *   another      the connection is down (its error: -ECONNRESET, -ETIMEDOUT, -EPROTO, -ECANCELED after close): a READ

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/sys/rcu.h"
+
 static struct target *target_from_head(struct transport_target *head)
 {
 	return BASE_CONTAINER_OF(head, struct target, head);
@@ -238,6 +240,7 @@ void target_slab_revoke(struct target *target, uint32_t slab)
 	}
 	pthread_mutex_unlock(&target->lock);
 	pthread_mutex_unlock(&target->revoking);
+	sys_rcu_synchronize();
 }
 
 void target_wait(struct target *target, atomic_uint *book, unsigned value)

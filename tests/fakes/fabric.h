@@ -1,0 +1,60 @@
+/*
+ * An RDMA network within one process: stands in for libibverbs and librdmacm at link time, so that the verbs transport can be
+ * tested on any machine.
+ *
+ * It keeps what the transport rests on: protection domains, keys and bounds are checked by "the device"; work requests of one
+ * queue pair are carried out in order, and only some complete visibly; one that fails takes its queue pair down and flushes
+ * the rest; a completion queue tells once for each time that it was armed; an id cannot be destroyed with events of it
+ * unacknowledged. What a caller does that the real libraries forbid ends the test.
+ *
+ * Two devices, fake0 and fake1: who connects to an address that ends in .2 goes by fake1, else by fake0. Any thread.
+ */
+#ifndef FARSWAP_TESTS_FAKES_FABRIC_H
+#define FARSWAP_TESTS_FAKES_FABRIC_H
+
+#include <infiniband/verbs.h>
+#include <rdma/rdma_cma.h>
+
+#include "common/base/base.h"
+
+/* What tests look at, since the last fabric_reset. */
+struct fabric_counters {
+	unsigned nr_doorbells; /* calls of ibv_post_send */
+	unsigned nr_wrs;
+	unsigned nr_signalled;
+	unsigned nr_inline;
+	unsigned nr_sends; /* and of these SEND, */
+	unsigned nr_reads;
+	unsigned nr_writes;
+	unsigned nr_registered; /* calls of ibv_reg_mr */
+	unsigned nr_completions; /* that were polled */
+	unsigned nr_armed;
+};
+
+/* Everything as at the start: no faults, no limits, counters 0. Nothing may be left over from before: aborts if so. */
+void fabric_reset(void);
+void fabric_counters(struct fabric_counters *ret_counters);
+
+/* Of the devices that are asked from now on. */
+void fabric_set_limits(int max_sge, int max_qp_wr, unsigned max_inline);
+
+/* While held, work requests wait in their queue pairs; let go, they are carried out. */
+void fabric_hold(bool hold);
+/* So many of those that wait are carried out, in order. How many there were. */
+unsigned fabric_step(unsigned nr);
+/* The next operation of this kind ends with that status, and takes its queue pair down. */
+void fabric_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status);
+/* All that wait for a peer that is gone end with IBV_WC_RETRY_EXC_ERR. */
+void fabric_give_up(void);
+/* From now on no news of a disconnection arrives, and nobody answers: the network is cut. Until fabric_reset. */
+void fabric_cut(void);
+
+/* The private data of the REQ that was sent last. */
+void fabric_last_req(uint8_t ret_bytes[56]);
+/* The next REP's private data has this byte changed. */
+void fabric_spoil_next_rep(unsigned byte);
+
+/* What is left over: protection domains, registrations, queues, ids and channels. */
+unsigned fabric_nr_objects(void);
+
+#endif

@@ -1,0 +1,107 @@
+/*
+ * What fabric.c (libibverbs, and the device itself) and manager.c (librdmacm) share. All of it under fabric.lock.
+ */
+#ifndef FARSWAP_TESTS_FAKES_INTERNAL_H
+#define FARSWAP_TESTS_FAKES_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "tests/fakes/fabric.h"
+
+#define FABRIC_REQ_BYTES 56
+
+struct fake_device {
+	struct ibv_context context; /* first */
+	struct ibv_device device;
+};
+
+struct fake_mr {
+	struct ibv_mr mr; /* first */
+	int access;
+	LIST_ENTRY(fake_mr) link;
+};
+
+struct fake_channel {
+	struct ibv_comp_channel channel; /* first */
+	struct fake_cq *told[4096];
+	unsigned nr_told;
+};
+
+struct fake_cq {
+	struct ibv_cq cq; /* first */
+	struct fake_channel *channel;
+	struct ibv_wc *wcs;
+	unsigned nr;
+	bool armed;
+	unsigned nr_got;
+	unsigned nr_acked;
+};
+
+struct fake_wr {
+	struct ibv_send_wr wr;
+	struct ibv_sge sges[32];
+	uint8_t bytes[256]; /* inline */
+	TAILQ_ENTRY(fake_wr) link;
+};
+
+TAILQ_HEAD(fake_wr_list, fake_wr);
+
+struct fake_qp {
+	struct ibv_qp qp; /* first */
+	struct fake_qp *peer;
+	bool stands;
+	bool failed;
+	unsigned max_recv;
+	unsigned max_send;
+	unsigned nr_send; /* posted and not told of, as the device counts: until a later one is polled */
+	struct ibv_recv_wr recvs[64];
+	struct ibv_sge recv_sges[64];
+	unsigned nr_recvs;
+	struct fake_wr_list waiting;
+	LIST_ENTRY(fake_qp) link;
+};
+
+struct fake_event {
+	struct rdma_cm_event event; /* first */
+	uint8_t bytes[256];
+	TAILQ_ENTRY(fake_event) link;
+};
+
+struct fake_events {
+	struct rdma_event_channel channel; /* first */
+	TAILQ_HEAD(, fake_event) queue;
+};
+
+struct fake_id {
+	struct rdma_cm_id id; /* first */
+	struct fake_id *peer;
+	bool listens;
+	bool connected;
+	unsigned nr_unacked;
+	LIST_ENTRY(fake_id) link;
+};
+
+struct fabric {
+	pthread_mutex_t lock;
+	LIST_HEAD(, fake_id) ids;
+	bool is_cut;
+	uint8_t last_req[FABRIC_REQ_BYTES];
+	int spoiled_byte; /* of the next REP; -1: none */
+};
+
+extern struct fabric fabric;
+
+/* Sets errno; -1. */
+int fabric_wrong(int err);
+/* Objects that are counted. */
+void *fabric_make(size_t len_bytes);
+void fabric_unmake(void *object);
+/* One event of a descriptor: there is one more, and takes one. */
+void fabric_tell(int fd);
+bool fabric_told(int fd);
+/* The queue pair has failed: all that waits is flushed. */
+void fabric_qp_flush(struct fake_qp *qp);
+struct ibv_context *fabric_device(unsigned i);
+
+#endif

@@ -1,0 +1,594 @@
+/* deps: common_transport_verbs tests_fakes_fabric tests_conform_transport common_sys common_mem common_wire */
+
+/* The verbs transport over a device that is not there: what is posted, how it fails, and who is let in. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/mem/region.h"
+#include "common/transport/verbs/verbs.h"
+#include "common/wire/verbs.h"
+#include "tests/conform/client.h"
+#include "tests/conform/target.h"
+#include "tests/fakes/fabric.h"
+
+#define INSTANCE 77
+#define LEASE 5
+#define KEY 0xabcdef01u
+#define SLAB_BYTES (2u << 20)
+#define DEPTH 32
+
+struct env {
+	struct target target;
+	struct sys_reactor *reactor;
+	struct verbs_listener *listener;
+	struct transport_driver *driver;
+	struct mem_region memory; /* that devices know */
+	struct client client;
+	char address[SYS_ADDRESS_MAX];
+	char *bytes;
+};
+
+static struct transport_connect_options options_for(struct env *env, uint32_t channel)
+{
+	struct transport_connect_options options = {
+		.address = env->address,
+		.lease_id = LEASE,
+		.instance_id = INSTANCE,
+		.channel = channel,
+		.queue_depth = DEPTH,
+		.heartbeat_ms = 20,
+		.dead_ms = 30000,
+		.timeout_ms = 30000,
+	};
+
+	target_token(LEASE, options.token);
+	return options;
+}
+
+static int set_up(void **state)
+{
+	struct verbs_listener_options options = {
+		.address = "127.0.0.1:0", .max_connections = 8, .handshake_ms = 5000, .silence_ms = 5000, .service_level = 3
+	};
+	struct verbs_driver_options driver_options = { .gid_index = -1, .service_level = 3 };
+	struct sys_reactor_options reactor_options = { .name = "lender", .cpu = -1 };
+	struct env *env = calloc(1, sizeof(*env));
+	struct sys_address address;
+
+	fabric_reset();
+	target_init(&env->target, INSTANCE);
+	target_lease_add(&env->target, LEASE);
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(target_slab_add(&env->target, LEASE, KEY + i, SLAB_BYTES), i);
+	assert_int_equal(sys_reactor_create(&reactor_options, &env->reactor), 0);
+	assert_int_equal(sys_reactor_start(env->reactor), 0);
+	options.target = &env->target.head;
+	options.reactor = env->reactor;
+	assert_int_equal(verbs_listener_open(&options, &env->listener), 0);
+	verbs_listener_address(env->listener, &address);
+	sys_address_format(&address, env->address);
+	assert_int_equal(verbs_driver_create(&driver_options, &env->driver), 0);
+	assert_int_equal(mem_region_open(&env->memory, SLAB_BYTES, MEM_REGION_TOUCH | MEM_REGION_IO), 0);
+	env->bytes = env->memory.base;
+	for (size_t i = 0; i < SLAB_BYTES; i++)
+		env->bytes[i] = (char)(i * 7 + i / 4096);
+	client_init(&env->client, NULL);
+	*state = env;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct env *env = *state;
+
+	client_done(&env->client);
+	verbs_listener_close(env->listener);
+	verbs_driver_free(env->driver);
+	mem_region_close(&env->memory);
+	sys_reactor_stop(env->reactor);
+	sys_reactor_free(env->reactor);
+	target_done(&env->target);
+	/* Nothing of a device's is left behind, whatever has happened. */
+	assert_int_equal(fabric_nr_objects(), 0);
+	free(env);
+	return 0;
+}
+
+static void connect_with(struct env *env, const struct transport_connect_options *options)
+{
+	assert_int_equal(client_connect(&env->client, env->driver, options), 0);
+}
+
+static void connect_to(struct env *env)
+{
+	struct transport_connect_options options = options_for(env, 0);
+
+	options.heartbeat_ms = 20000; /* the test counts work requests */
+	connect_with(env, &options);
+}
+
+static int run(struct env *env, enum transport_opcode opcode, uint32_t slab, uint64_t offset_bytes, void *bytes,
+	       uint32_t len_bytes, unsigned nr_iov)
+{
+	struct client_op op;
+
+	client_op_init(&op, opcode, slab, KEY + slab, offset_bytes, bytes, len_bytes, nr_iov);
+	return client_run(&env->client, &op);
+}
+
+static void submit(struct env *env, struct client_op *ops, unsigned nr, enum transport_opcode opcode)
+{
+	int err;
+
+	for (unsigned i = 0; i < nr; i++)
+		client_op_init(&ops[i], opcode, 0, KEY, i * 4096, env->bytes + (size_t)i * 4096, 4096, 1);
+	assert_int_equal(client_submit(&env->client, ops, nr, &err), nr);
+	/* Posted at the end of the turn, which is over when the next one has begun. */
+	assert_int_equal(client_submit(&env->client, NULL, 0, &err), 0);
+}
+
+static struct fabric_counters counted(void)
+{
+	struct fabric_counters counters;
+
+	fabric_counters(&counters);
+	return counters;
+}
+
+static void one_bell_per_turn(void **state)
+{
+	struct env *env = *state;
+	struct fabric_counters before, after;
+	struct client_op ops[DEPTH];
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0); /* now the slab's place is known */
+	before = counted();
+	submit(env, ops, DEPTH, TRANSPORT_WRITE);
+	client_wait(&env->client);
+	after = counted();
+	for (unsigned i = 0; i < DEPTH; i++)
+		assert_int_equal(ops[i].status, 0);
+	assert_int_equal(after.nr_doorbells - before.nr_doorbells, 1);
+	assert_int_equal(after.nr_writes - before.nr_writes, DEPTH);
+	assert_int_equal(after.nr_wrs - before.nr_wrs, DEPTH);
+	/* Every fourth tells of its completion. */
+	assert_int_equal(after.nr_signalled - before.nr_signalled, DEPTH / 4);
+	assert_int_equal(after.nr_completions - before.nr_completions, DEPTH / 4);
+	assert_memory_equal(env->target.slabs[0].bytes, env->bytes, DEPTH * 4096);
+}
+
+static void large_ones_are_cut(void **state)
+{
+	struct env *env = *state;
+	struct fabric_counters before, after;
+
+	fabric_set_limits(3, 64, 0); /* pieces, work requests, inline */
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 0, env->bytes, 64 * 4096, 64), 0);
+	assert_memory_equal(env->target.slabs[0].bytes, env->bytes, 64 * 4096);
+	before = counted();
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 4096, env->bytes, 64 * 4096, 64), 0);
+	after = counted();
+	assert_memory_equal(env->target.slabs[0].bytes + 4096, env->bytes, 64 * 4096);
+	assert_int_equal(after.nr_writes - before.nr_writes, 22);
+	/* More than the send queue has room for: it goes on as they complete. */
+	for (unsigned round = 0; round < 3; round++) {
+		struct client_op ops[8];
+		int err;
+
+		for (unsigned i = 0; i < BASE_ARRAY_SIZE(ops); i++)
+			client_op_init(&ops[i], TRANSPORT_READ, 0, KEY, i << 18, env->bytes + (i << 18), 1 << 18, 64);
+		assert_int_equal(client_submit(&env->client, ops, BASE_ARRAY_SIZE(ops), &err), BASE_ARRAY_SIZE(ops));
+		client_wait(&env->client);
+		for (unsigned i = 0; i < BASE_ARRAY_SIZE(ops); i++)
+			assert_int_equal(ops[i].status, 0);
+		assert_memory_equal(env->target.slabs[0].bytes, env->bytes, SLAB_BYTES);
+	}
+}
+
+static void small_writes_go_inline(void **state)
+{
+	struct env *env = *state;
+	struct fabric_counters before, after;
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes + 8192, 4096, 1), 0);
+	before = counted();
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 100, env->bytes, 128, 3), 0);
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 300, env->bytes, 129, 1), 0);
+	after = counted();
+	assert_int_equal(after.nr_inline - before.nr_inline, 1);
+	assert_memory_equal(env->target.slabs[0].bytes + 100, env->bytes, 128);
+	assert_memory_equal(env->target.slabs[0].bytes + 300, env->bytes, 129);
+}
+
+/* Memory that no device knows is copied, and counted; memory that comes and goes while connections stand is not. */
+static void only_unknown_memory_is_copied(void **state)
+{
+	struct env *env = *state;
+	struct verbs_driver_counters counters;
+	struct mem_region late;
+	char *unknown = malloc(SLAB_BYTES);
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 0, env->bytes, SLAB_BYTES, 5), 0);
+	verbs_driver_counters(env->driver, &counters);
+	assert_int_equal(counters.nr_bounced, 0);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, unknown, SLAB_BYTES, 64), 0);
+	assert_memory_equal(unknown, env->bytes, SLAB_BYTES);
+	verbs_driver_counters(env->driver, &counters);
+	assert_int_equal(counters.nr_bounced, 1);
+	assert_int_equal(counters.bounced_bytes, SLAB_BYTES);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_int_equal(mem_region_open(&late, SLAB_BYTES, MEM_REGION_TOUCH | MEM_REGION_IO), 0);
+		assert_int_equal(run(env, TRANSPORT_READ, 0, 0, late.base, SLAB_BYTES, 1), 0);
+		assert_memory_equal(late.base, env->bytes, SLAB_BYTES);
+		mem_region_close(&late);
+	}
+	/* One operation on both. */
+	assert_int_equal(mem_region_open(&late, 8192, MEM_REGION_TOUCH | MEM_REGION_IO), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct client_op op;
+
+		client_op_init(&op, i ? TRANSPORT_READ : TRANSPORT_WRITE, 1, KEY + 1, 0, late.base, 8192, 3);
+		memset(late.base, 0x33, 8192);
+		op.iov[1].iov_base = unknown;
+		memset(unknown, i ? 0 : 0x44, 4096);
+		assert_int_equal(client_run(&env->client, &op), 0);
+		assert_int_equal(((char *)late.base)[0], 0x33);
+		assert_int_equal(unknown[0], 0x44);
+		assert_int_equal(unknown[op.iov[1].iov_len - 1], 0x44);
+	}
+	mem_region_close(&late);
+	verbs_driver_counters(env->driver, &counters);
+	assert_int_equal(counters.nr_bounced, 3);
+	free(unknown);
+}
+
+static void slabs_are_registered_once(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 1);
+	struct client *second = calloc(1, sizeof(*second));
+	struct verbs_listener_counters counters;
+	struct verbs_driver_counters asked;
+	struct client_op op;
+
+	connect_to(env);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(run(env, TRANSPORT_READ, i % 2, 0, env->bytes, 4096, 1), 0);
+	client_init(second, NULL);
+	assert_int_equal(client_connect(second, env->driver, &options), 0);
+	client_op_init(&op, TRANSPORT_READ, 1, KEY + 1, 0, env->bytes, 4096, 1);
+	assert_int_equal(client_run(second, &op), 0);
+	client_done(second);
+	/* And after the last connection has gone, as long as the lease lasts. */
+	client_close(&env->client);
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	verbs_listener_counters(env->listener, &counters);
+	assert_int_equal(counters.windows, 2);
+	verbs_driver_counters(env->driver, &asked);
+	assert_int_equal(asked.nr_maps, 4);
+	target_slab_revoke(&env->target, 1);
+	verbs_listener_counters(env->listener, &counters);
+	assert_int_equal(counters.windows, 1);
+	free(second);
+}
+
+static void a_revoked_key_is_dead(void **state)
+{
+	struct env *env = *state;
+	struct client_op ops[8];
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 0, env->bytes, 4096, 1), 0);
+	fabric_hold(true);
+	submit(env, ops, BASE_ARRAY_SIZE(ops), TRANSPORT_WRITE);
+	assert_int_equal(fabric_step(3), 3);
+	target_slab_revoke(&env->target, 0);
+	memset(env->target.slabs[0].bytes, 0, SLAB_BYTES);
+	fabric_hold(false);
+	client_wait(&env->client);
+	assert_int_equal(client_wait_down(&env->client), -ECONNRESET);
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(ops); i++)
+		assert_int_equal(ops[i].status, i < 3 ? 0 : i == 3 ? -EACCES : -ECONNRESET);
+	for (size_t i = 0; i < SLAB_BYTES; i++)
+		assert_int_equal(env->target.slabs[0].bytes[i], 0);
+}
+
+static void failures_take_it_down(void **state)
+{
+	static const struct {
+		enum ibv_wc_status status;
+		int first;
+		int down;
+	} rows[] = {
+		{ IBV_WC_RETRY_EXC_ERR, -ETIMEDOUT, -ETIMEDOUT },
+		{ IBV_WC_REM_ACCESS_ERR, -EACCES, -ECONNRESET },
+		{ IBV_WC_REM_INV_REQ_ERR, -EPROTO, -EPROTO },
+		{ IBV_WC_LOC_PROT_ERR, -EIO, -EIO },
+		{ IBV_WC_WR_FLUSH_ERR, -ECONNRESET, -ECONNRESET },
+	};
+	struct env *env = *state;
+	struct client_op ops[6];
+
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(rows); i++) {
+		connect_to(env);
+		assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+		fabric_fail_next(IBV_WR_RDMA_READ, rows[i].status);
+		submit(env, ops, BASE_ARRAY_SIZE(ops), TRANSPORT_READ);
+		client_wait(&env->client);
+		assert_int_equal(client_wait_down(&env->client), rows[i].down);
+		assert_int_equal(ops[0].status, rows[i].first);
+		for (size_t j = 1; j < BASE_ARRAY_SIZE(ops); j++)
+			assert_int_equal(ops[j].status, rows[i].down);
+		client_close(&env->client);
+	}
+	/* The question about a slab, too. */
+	connect_to(env);
+	fabric_fail_next(IBV_WR_SEND, IBV_WC_RETRY_EXC_ERR);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), -ETIMEDOUT);
+	assert_int_equal(client_wait_down(&env->client), -ETIMEDOUT);
+}
+
+static void silence_is_death(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 0);
+	struct client_op op;
+
+	options.dead_ms = 60;
+	connect_with(env, &options);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	fabric_cut();
+	client_op_init(&op, TRANSPORT_READ, 0, KEY, 0, env->bytes, 4096, 1);
+	assert_int_equal(client_run(&env->client, &op), -ETIMEDOUT);
+	assert_int_equal(client_wait_down(&env->client), -ETIMEDOUT);
+	client_close(&env->client);
+	/* And an idle one by its heartbeat. */
+	client_done(&env->client);
+	verbs_listener_close(env->listener);
+	env->listener = NULL;
+	client_init(&env->client, NULL);
+	options.timeout_ms = 50;
+	assert_int_equal(client_connect(&env->client, env->driver, &options), -ECONNREFUSED);
+}
+
+static void the_device_gives_up(void **state)
+{
+	struct env *env = *state;
+	struct client_op ops[4];
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	fabric_cut();
+	submit(env, ops, BASE_ARRAY_SIZE(ops), TRANSPORT_READ);
+	fabric_give_up();
+	client_wait(&env->client);
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(ops); i++)
+		assert_int_equal(ops[i].status, -ETIMEDOUT);
+	assert_int_equal(client_wait_down(&env->client), -ETIMEDOUT);
+}
+
+/* A busy connection shows life as well: the lender sees nothing of its operations. */
+static void busy_ones_beat(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 0);
+	unsigned nr;
+
+	connect_with(env, &options);
+	nr = atomic_load(&env->target.nr_renewals);
+	while (atomic_load(&env->target.nr_renewals) < nr + 2)
+		assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	assert_true(env->client.conn->heartbeat_rtt_ns > 0);
+	assert_true(atomic_load(&env->target.accounted_bytes) > 0);
+}
+
+/* ---- who is let in ---- */
+
+/* Connects with the private data given, by hand: what the lender answers. */
+static int knock(struct env *env, const uint8_t *bytes, size_t len_bytes)
+{
+	struct rdma_conn_param param = { .private_data = bytes, .private_data_len = (uint8_t)len_bytes };
+	struct rdma_event_channel *events = rdma_create_event_channel();
+	struct pollfd pollfd = { .fd = events->fd, .events = POLLIN };
+	struct rdma_cm_event *event;
+	struct rdma_cm_id *id;
+	struct sys_address address;
+	uint32_t refusal = 0;
+	bool rejected = false;
+
+	assert_int_equal(sys_address_parse(env->address, false, &address), 0);
+	assert_int_equal(rdma_create_id(events, &id, NULL, RDMA_PS_TCP), 0);
+	assert_int_equal(rdma_resolve_addr(id, NULL, (struct sockaddr *)&address.addr, 1000), 0);
+	assert_int_equal(rdma_resolve_route(id, 1000), 0);
+	assert_int_equal(rdma_connect(id, &param), 0);
+	while (!rejected) {
+		assert_int_equal(poll(&pollfd, 1, 30000), 1);
+		assert_int_equal(rdma_get_cm_event(events, &event), 0);
+		rejected = event->event == RDMA_CM_EVENT_REJECTED;
+		if (rejected)
+			assert_int_equal(wire_verbs_rej_unpack(event->param.conn.private_data,
+							       event->param.conn.private_data_len, &refusal),
+					 0);
+		assert_int_not_equal(event->event, RDMA_CM_EVENT_ESTABLISHED);
+		rdma_ack_cm_event(event);
+	}
+	rdma_destroy_id(id);
+	rdma_destroy_event_channel(events);
+	return wire_refusal_to_err(refusal);
+}
+
+static void a_request_is_good_once(void **state)
+{
+	struct env *env = *state;
+	uint8_t bytes[WIRE_VERBS_REQ_BYTES];
+	uint8_t later[WIRE_VERBS_REQ_BYTES];
+
+	connect_to(env);
+	fabric_last_req(bytes);
+	/* While the connection stands, which it does not disturb, and when it is gone. */
+	assert_int_equal(knock(env, bytes, sizeof(bytes)), -EACCES);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	client_close(&env->client);
+	assert_int_equal(knock(env, bytes, sizeof(bytes)), -EACCES);
+	connect_to(env);
+	fabric_last_req(later);
+	assert_int_equal(knock(env, bytes, sizeof(bytes)), -EACCES);
+	/* A counter of its own choice breaks the proof. */
+	later[16 + 5] ^= 1;
+	assert_int_equal(knock(env, later, sizeof(later)), -EACCES);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	assert_int_equal(env->client.nr_down, 0);
+}
+
+static void strangers_are_refused(void **state)
+{
+	struct env *env = *state;
+	struct verbs_listener_counters counters;
+	uint8_t bytes[WIRE_VERBS_REQ_BYTES];
+	uint8_t changed[WIRE_VERBS_REQ_BYTES];
+
+	connect_to(env);
+	fabric_last_req(bytes);
+	memcpy(changed, bytes, sizeof(changed));
+	changed[0] ^= 1;
+	assert_int_equal(knock(env, changed, sizeof(changed)), -EPROTO);
+	assert_int_equal(knock(env, bytes, 0), -EPROTO);
+	assert_int_equal(knock(env, bytes, 20), -EACCES); /* the connection manager fills it up with zeros */
+	memcpy(changed, bytes, sizeof(changed));
+	changed[3]++; /* the version */
+	assert_int_equal(knock(env, changed, sizeof(changed)), -EPROTONOSUPPORT);
+	memcpy(changed, bytes, sizeof(changed));
+	changed[8] ^= 0x80; /* the lease */
+	assert_int_equal(knock(env, changed, sizeof(changed)), -ESTALE);
+	memcpy(changed, bytes, sizeof(changed));
+	changed[6] ^= 1; /* the instance */
+	assert_int_equal(knock(env, changed, sizeof(changed)), -ESTALE);
+	memcpy(changed, bytes, sizeof(changed));
+	changed[4] ^= 1; /* the channel */
+	assert_int_equal(knock(env, changed, sizeof(changed)), -EACCES);
+	verbs_listener_counters(env->listener, &counters);
+	assert_int_equal(counters.protocol_errors, 2);
+	assert_int_equal(counters.refused, 5);
+	assert_int_equal(counters.connections, 1);
+	assert_int_equal(atomic_load(&env->target.nr_refused), 7);
+}
+
+/* A lender that does not know the token is not ours. */
+static void false_lenders_are_left(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 0);
+	static const struct {
+		unsigned byte;
+		int err;
+	} rows[] = { { 0, -EPROTO }, { 2, -EPROTO }, { 4, -EACCES }, { 8, -EACCES }, { 16, -EACCES }, { 32, -EACCES } };
+
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(rows); i++) {
+		fabric_spoil_next_rep(rows[i].byte);
+		assert_int_equal(client_connect(&env->client, env->driver, &options), rows[i].err);
+	}
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+}
+
+static void one_device_per_lease(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 1);
+	struct transport_conn *conn;
+	char address[SYS_ADDRESS_MAX];
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 0, env->bytes, 4096, 1), 0);
+	snprintf(address, sizeof(address), "127.0.0.2%s", strrchr(env->address, ':'));
+	options.address = address;
+	assert_int_equal(transport_connect(env->driver, &options, &conn), -EMFILE);
+	client_close(&env->client);
+	/* When none is left, all of it moves to the other device. That the old one has gone is news that takes its time. */
+	while (atomic_load(&env->target.nr_joined) > 0)
+		sched_yield();
+	assert_int_equal(client_connect(&env->client, env->driver, &options), 0);
+	memset(env->bytes, 0, 4096);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	assert_memory_equal(env->target.slabs[0].bytes, env->bytes, 4096);
+}
+
+static void nothing_is_left_of_a_lease(void **state)
+{
+	struct env *env = *state;
+	struct verbs_listener_counters counters;
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_WRITE, 0, 0, env->bytes, 4096, 1), 0);
+	target_lease_end(&env->target, LEASE);
+	assert_int_equal(client_wait_down(&env->client), -ECONNRESET);
+	do {
+		verbs_listener_counters(env->listener, &counters);
+		sched_yield();
+	} while (counters.windows > 0 || counters.connections > 0);
+}
+
+static void what_cannot_be_is_refused(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, UINT16_MAX + 1);
+	struct verbs_driver_options driver_options = { .gid_index = -1, .service_level = 8 };
+	struct transport_driver *driver;
+	struct transport_conn *conn;
+
+	assert_int_equal(transport_connect(env->driver, &options, &conn), -EINVAL);
+	assert_int_equal(verbs_driver_create(&driver_options, &driver), -EINVAL);
+	driver_options = (struct verbs_driver_options){ .device = "fake1", .gid_index = -1, .service_level = -1 };
+	assert_int_equal(verbs_driver_create(&driver_options, &driver), 0);
+	/* The address is reached by the other one. */
+	options = options_for(env, 0);
+	assert_int_equal(transport_connect(driver, &options, &conn), -EADDRNOTAVAIL);
+	verbs_driver_free(driver);
+	/* A device whose queues are too small for anything. */
+	fabric_set_limits(16, 8, 128);
+	assert_int_equal(transport_connect(env->driver, &options, &conn), -EOPNOTSUPP);
+	assert_true(verbs_available());
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(one_bell_per_turn),
+		TEST(large_ones_are_cut),
+		TEST(small_writes_go_inline),
+		TEST(only_unknown_memory_is_copied),
+		TEST(slabs_are_registered_once),
+		TEST(a_revoked_key_is_dead),
+		TEST(failures_take_it_down),
+		TEST(silence_is_death),
+		TEST(the_device_gives_up),
+		TEST(busy_ones_beat),
+		TEST(a_request_is_good_once),
+		TEST(strangers_are_refused),
+		TEST(false_lenders_are_left),
+		TEST(one_device_per_lease),
+		TEST(nothing_is_left_of_a_lease),
+		TEST(what_cannot_be_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
