@@ -15,6 +15,10 @@
 
 static_assert(SETTINGS_MAX_QUEUES <= NODE_MAX_QUEUES && SETTINGS_MAX_SERVERS <= NODE_MAX_SERVERS, "a node takes them all");
 
+static_assert((int)SETTINGS_AUTO == (int)NODE_TRANSPORT_AUTO && (int)SETTINGS_TCP == (int)NODE_TRANSPORT_TCP &&
+		      (int)SETTINGS_VERBS == (int)NODE_TRANSPORT_VERBS,
+	      "one numbering");
+
 int daemon_create_node(struct daemon *daemon)
 {
 	const struct settings *settings = daemon->settings;
@@ -34,6 +38,11 @@ int daemon_create_node(struct daemon *daemon)
 		.servers = servers,
 		.nr_servers = settings->servers.nr,
 		.name = settings->name,
+		.transport = (enum node_transport)settings->transport,
+		.rdma_device = settings->rdma_device[0] ? settings->rdma_device : NULL,
+		.rdma_port = settings->rdma_port,
+		.rdma_gid_index = settings->rdma_gid_index,
+		.rdma_service_level = settings->rdma_service_level,
 		.dead_ms = (unsigned)settings->dead_ms,
 		.read_patience_ms = (unsigned)settings->read_patience_ms,
 		.connect_timeout_ms = (unsigned)settings->connect_timeout_ms,
@@ -124,7 +133,7 @@ int daemon_open_frontend(struct daemon *daemon)
 	const struct settings *settings = daemon->settings;
 	int ret;
 
-	if (settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO)
+	if (settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO_FRONTEND)
 		make_folder_of(settings->mount_dir);
 	if (settings->frontend == SETTINGS_NBD && strncmp(settings->nbd_listen, "unix:", 5) == 0)
 		make_folder_of(settings->nbd_listen + 5);

@@ -14,6 +14,7 @@
 #include "common/config/value.h"
 #include "common/log/log.h"
 #include "common/transport/tcp/tcp.h"
+#include "common/transport/verbs/verbs.h"
 
 /* A connection is dead after three beats without an answer. */
 #define BEATS_UNTIL_DEAD 3
@@ -143,6 +144,29 @@ static int create_provision(struct node *node, char error[NODE_ERROR_MAX])
 	return 0;
 }
 
+static int create_rdma(struct node *node, char error[NODE_ERROR_MAX])
+{
+	struct verbs_driver_options options = {
+		.device = node->options.rdma_device,
+		.port = node->options.rdma_port,
+		.gid_index = node->options.rdma_gid_index,
+		.service_level = node->options.rdma_service_level,
+	};
+	int ret;
+
+	if (node->options.transport == NODE_TRANSPORT_TCP)
+		return 0;
+	if (!verbs_available()) {
+		if (node->options.transport == NODE_TRANSPORT_AUTO)
+			return 0;
+		return failed(error, -ENODEV, "transport: this machine has no RDMA device (see 'rdma link')");
+	}
+	ret = verbs_driver_create(&options, &node->rdma);
+	if (ret < 0)
+		return failed(error, ret, "transport: RDMA cannot be used: %s", err_text(ret));
+	return 0;
+}
+
 static int create_server(struct node *node, unsigned i, char error[NODE_ERROR_MAX])
 {
 	const char *address = node->options.servers[i];
@@ -162,6 +186,8 @@ static int create_server(struct node *node, unsigned i, char error[NODE_ERROR_MA
 		.client_name = node->options.name,
 		.client_id = node->random,
 		.connect_timeout_ms = node->options.connect_timeout_ms,
+		.rdma = node->rdma,
+		.rdma_only = node->options.transport == NODE_TRANSPORT_VERBS,
 		.max_heartbeat_ms = (unsigned)base_max_u64(node->options.dead_ms / BEATS_UNTIL_DEAD, 1),
 		.lost_after_ms = node->options.lost_after_ms,
 		.seed = node->random ^ (i + 1) * 0x9e3779b97f4a7c15u,
@@ -203,6 +229,7 @@ static int (*const steps[])(struct node *node, char error[NODE_ERROR_MAX]) = {
 	/* What others may have already: refused before anything has begun. */
 	open_disk,
 	create_provision,
+	create_rdma,
 	create_servers,
 };
 
@@ -298,6 +325,7 @@ void node_free(struct node *node)
 		keeper_free(node->keeper[i]);
 		remote_free(node->remote[i]);
 	}
+	verbs_driver_free(node->rdma);
 	disk_free(node->disk);
 	drains_free(node->drains);
 	for (unsigned i = 0; i < node->nr_reactors; i++)

@@ -21,6 +21,13 @@
 #define NODE_MAX_SERVERS PROVISION_MAX_KEEPERS
 #define NODE_ERROR_MAX 512
 
+/* How data connections are made. */
+enum node_transport {
+	NODE_TRANSPORT_AUTO, /* RDMA where both sides have it and it works, else TCP */
+	NODE_TRANSPORT_TCP,
+	NODE_TRANSPORT_VERBS,
+};
+
 /* What is pointed at is read by node_create and node_start only. */
 struct node_options {
 	/* As in struct vswap_options. */
@@ -43,6 +50,11 @@ struct node_options {
 	const char *const *servers; /* "host:port", see servers.h */
 	unsigned nr_servers;	    /* at most NODE_MAX_SERVERS */
 	const char *name;	    /* what servers know this client by */
+	enum node_transport transport;
+	const char *rdma_device; /* these four as in struct verbs_driver_options */
+	unsigned rdma_port;
+	int rdma_gid_index;
+	int rdma_service_level;
 	unsigned dead_ms;
 	unsigned read_patience_ms;
 	unsigned connect_timeout_ms;
@@ -63,6 +75,7 @@ struct node {
 	struct backend *remote[NODE_MAX_SERVERS];
 	struct keeper *keeper[NODE_MAX_SERVERS];
 	unsigned nr_servers;
+	struct transport_driver *rdma; /* NULL: there is none, or none is wanted */
 	struct provision *provision;
 };
 

@@ -20,6 +20,8 @@
 #define MIN_AUTO_SLABS 1024u
 #define MAX_AUTO_QUEUES 4u
 #define MAX_NAME_BYTES 63u
+#define MAX_GID_INDEX 65535u
+#define MAX_SERVICE_LEVEL 7u
 #define MAX_PRIORITY 32767u
 #define MAX_NBD_INDEX 1048575u /* the kernel's */
 #define MIN_COMP_BYTES (4u << 20) /* below that the blocks being filled are most of it */
@@ -27,6 +29,7 @@
 static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
 static const char *const algorithms[] = { "lz4", "zstd", NULL }; /* as enum comp_algorithm */
 static const char *const frontends[] = { "auto", "ublk", "nbd-kernel", "fuse", "nbd", "none", NULL }; /* as the enum */
+static const char *const transports[] = { "auto", "tcp", "verbs", NULL }; /* as enum settings_transport */
 
 #define SETTING(text, kind, member) .name = text, .type = kind, CONFIG_MEMBER(struct settings, member)
 
@@ -62,6 +65,17 @@ static const struct config_option options[] = {
 	  .default_text = "1s", .min = 10, .max = DAY_MS, .help = "of one attempt at a data connection" },
 	{ .section = "servers", SETTING("start_timeout", CONFIG_DURATION, start_timeout_ms), .arg = "TIME",
 	  .default_text = "10s", .min = 10, .max = DAY_MS, .help = "how long to wait for room at the start" },
+
+	{ .section = "network", SETTING("transport", CONFIG_CHOICE, transport), .arg = "NAME", .default_text = "auto",
+	  .choices = transports, .help = "of data connections; auto: verbs (RDMA) where both sides have it, else tcp" },
+	{ .section = "network", SETTING("rdma_device", CONFIG_STRING, rdma_device), .arg = "NAME",
+	  .help = "that RDMA connections begin at; empty: by the routing table" },
+	{ .section = "network", SETTING("rdma_port", CONFIG_U32, rdma_port), .arg = "N", .default_text = "0", .max = 255,
+	  .help = "of the device; 0: any" },
+	{ .section = "network", SETTING("rdma_gid_index", CONFIG_STRING, rdma_gid_index_text), .arg = "N",
+	  .default_text = "auto", .help = "of the port, whose GID is the address to begin at; auto: any of RoCE v2" },
+	{ .section = "network", SETTING("rdma_service_level", CONFIG_STRING, rdma_service_level_text), .arg = "N",
+	  .default_text = "auto", .help = "0 to 7, the priority of RDMA connections in the network; auto: its own" },
 
 	{ .section = "disk", SETTING("disk", CONFIG_STRING, disk), .arg = "PATH",
 	  .help = "file or partition to fall back on when no server has room; its content is lost" },
@@ -154,6 +168,33 @@ static int check_servers(const struct settings *settings, char error[CONFIG_ERRO
 	return servers_check(items, servers->nr, error, CONFIG_ERROR_MAX);
 }
 
+/* A number up to max, or -1 for "auto". */
+static int take_number(const char *name, const char *text, unsigned max, int *ret_number, char error[CONFIG_ERROR_MAX])
+{
+	uint64_t number;
+
+	*ret_number = -1;
+	if (strcmp(text, "auto") == 0)
+		return 0;
+	if (config_parse_u64(text, &number) < 0 || number > max)
+		return wrong(error, "%s: '%s' is neither auto nor 0 to %u", name, text, max);
+	*ret_number = (int)number;
+	return 0;
+}
+
+static int check_rdma(struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	int ret = take_number("rdma_gid_index", settings->rdma_gid_index_text, MAX_GID_INDEX, &settings->rdma_gid_index,
+			      error);
+
+	if (ret == 0)
+		ret = take_number("rdma_service_level", settings->rdma_service_level_text, MAX_SERVICE_LEVEL,
+				  &settings->rdma_service_level, error);
+	if (ret == 0 && strlen(settings->rdma_device) > MAX_NAME_BYTES)
+		ret = wrong(error, "rdma_device: is longer than %u bytes", MAX_NAME_BYTES);
+	return ret;
+}
+
 static int check_disk(const struct settings *settings, char error[CONFIG_ERROR_MAX])
 {
 	char size[CONFIG_VALUE_MAX], slab[CONFIG_VALUE_MAX];
@@ -189,20 +230,6 @@ static int take_cpus(struct settings *settings, unsigned nr_cpus, char error[CON
 	return 0;
 }
 
-/* A number up to max, or -1 for "auto". */
-static int take_number(const char *name, const char *text, unsigned max, int *ret_number, char error[CONFIG_ERROR_MAX])
-{
-	uint64_t number;
-
-	*ret_number = -1;
-	if (strcmp(text, "auto") == 0)
-		return 0;
-	if (config_parse_u64(text, &number) < 0 || number > max)
-		return wrong(error, "%s: '%s' is neither auto nor 0 to %u", name, text, max);
-	*ret_number = (int)number;
-	return 0;
-}
-
 static int check_frontend(struct settings *settings, char error[CONFIG_ERROR_MAX])
 {
 	int ret = take_number("swap_priority", settings->swap_priority_text, MAX_PRIORITY, &settings->swap_priority, error);
@@ -211,7 +238,8 @@ static int check_frontend(struct settings *settings, char error[CONFIG_ERROR_MAX
 		ret = take_number("nbd_index", settings->nbd_index_text, MAX_NBD_INDEX, &settings->nbd_index, error);
 	if (ret < 0)
 		return ret;
-	if ((settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO) && settings->mount_dir[0] != '/')
+	if ((settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO_FRONTEND) &&
+	    settings->mount_dir[0] != '/')
 		return wrong(error, "mount_dir: '%s' is not an absolute path", settings->mount_dir);
 	if (settings->frontend == SETTINGS_NBD && settings->nbd_listen[0] == '\0')
 		return wrong(error, "nbd_listen: must be given");
@@ -243,6 +271,8 @@ int settings_check(struct settings *settings, unsigned nr_cpus, char ret_error[C
 
 	if (ret == 0)
 		ret = check_servers(settings, ret_error);
+	if (ret == 0)
+		ret = check_rdma(settings, ret_error);
 	if (ret == 0)
 		ret = check_disk(settings, ret_error);
 	if (ret == 0)

@@ -12,13 +12,15 @@
 #define SETTINGS_MAX_SERVERS 63 /* and the disk */
 
 enum settings_frontend {
-	SETTINGS_AUTO,
+	SETTINGS_AUTO_FRONTEND,
 	SETTINGS_UBLK,
 	SETTINGS_NBD_KERNEL,
 	SETTINGS_FUSE,
 	SETTINGS_NBD,
 	SETTINGS_NONE,
 };
+
+enum settings_transport { SETTINGS_AUTO, SETTINGS_TCP, SETTINGS_VERBS };
 
 struct settings {
 	uint64_t size_bytes; /* of the device */
@@ -29,6 +31,13 @@ struct settings {
 	uint64_t lost_after_ms; /* 0: the lease's term and a margin */
 	uint64_t connect_timeout_ms;
 	uint64_t start_timeout_ms;
+	enum settings_transport transport;
+	char rdma_device[CONFIG_STRING_MAX]; /* empty: any */
+	uint32_t rdma_port;		     /* 0: any */
+	char rdma_gid_index_text[CONFIG_STRING_MAX];
+	int rdma_gid_index; /* -1: any */
+	char rdma_service_level_text[CONFIG_STRING_MAX];
+	int rdma_service_level; /* -1: the network's default */
 
 	char disk[CONFIG_STRING_MAX]; /* empty: none */
 	uint64_t disk_bytes;	      /* 0: all of a block device */

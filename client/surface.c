@@ -91,7 +91,7 @@ int surface_open(const struct settings *settings, struct vswap *vswap, struct su
 		return -ENOMEM;
 	}
 	lock_mutex_init(&surface->lock);
-	if (settings->frontend == SETTINGS_AUTO)
+	if (settings->frontend == SETTINGS_AUTO_FRONTEND)
 		ret = open_auto(surface, settings, vswap);
 	else if (kind)
 		ret = open_kind(surface, kind, settings, vswap);

@@ -12,6 +12,7 @@
 #include "common/sys/reactor.h"
 #include "common/sys/socket.h"
 #include "common/transport/tcp/tcp.h"
+#include "common/transport/verbs/verbs.h"
 #include "server/ctl/lender.h"
 #include "server/ctl/service.h"
 
@@ -33,6 +34,9 @@ struct daemon {
 	unsigned nr_reactors;
 	struct tcp_listener *listener;
 	char data_address[SYS_ADDRESS_MAX]; /* that it got */
+	struct sys_reactor *rdma_reactor;
+	struct verbs_listener *rdma_listener;	 /* NULL: there is no RDMA */
+	char rdma_address[SYS_ADDRESS_MAX];	 /* that it got */
 	struct service *service;
 	char control_address[CONFIG_STRING_MAX + 8]; /* that it got */
 	bool ready_file_written;
@@ -146,6 +150,60 @@ static int daemon_listen_data(struct daemon *daemon)
 	return 0;
 }
 
+/* A thread of its own, which looks at heartbeats and registers slabs; operations need none. */
+static int daemon_open_rdma(struct daemon *daemon, const char *listen)
+{
+	const struct settings *settings = daemon->settings;
+	struct sys_reactor_options reactor_options = { .name = "rdma", .cpu = -1 };
+	struct verbs_listener_options options = {
+		.address = listen,
+		.target = expose_target(daemon->expose),
+		.max_connections = settings->max_connections,
+		.handshake_ms = HANDSHAKE_MS,
+		.silence_ms = (unsigned)settings->lease_term_ms,
+		.service_level = settings->rdma_service_level,
+	};
+	struct sys_address address;
+	int ret = sys_reactor_create(&reactor_options, &daemon->rdma_reactor);
+
+	if (ret < 0)
+		return ret;
+	options.reactor = daemon->rdma_reactor;
+	ret = verbs_listener_open(&options, &daemon->rdma_listener);
+	if (ret < 0) {
+		sys_reactor_free(daemon->rdma_reactor);
+		daemon->rdma_reactor = NULL;
+		return ret;
+	}
+	verbs_listener_address(daemon->rdma_listener, &address);
+	sys_address_format(&address, daemon->rdma_address);
+	return 0;
+}
+
+static int daemon_listen_rdma(struct daemon *daemon)
+{
+	const char *listen = daemon->settings->rdma_listen;
+	int ret;
+
+	if (strcmp(listen, "off") == 0)
+		return 0;
+	if (strcmp(listen, "auto") != 0) {
+		ret = daemon_open_rdma(daemon, listen);
+		if (ret < 0)
+			log_error("rdma_listen: cannot listen on %s: %s", listen, err_text(ret));
+		return ret;
+	}
+	if (!verbs_available()) {
+		log_info("no RDMA device: data connections are TCP alone");
+		return 0;
+	}
+	/* The port's number is free: RDMA has ports of its own. */
+	ret = daemon_open_rdma(daemon, daemon->data_address);
+	if (ret < 0)
+		log_notice("no RDMA on %s (%s): data connections are TCP alone", daemon->data_address, err_text(ret));
+	return 0;
+}
+
 static bool address_is_wildcard(const struct sys_address *address)
 {
 	const struct sockaddr_in *in = (const struct sockaddr_in *)&address->addr;
@@ -171,24 +229,40 @@ static const char *daemon_advertised(const struct daemon *daemon)
 	return address_is_wildcard(&address) ? strrchr(daemon->data_address, ':') : daemon->data_address;
 }
 
+/* The same for RDMA; NULL when there is none. */
+static const char *daemon_advertised_rdma(const struct daemon *daemon)
+{
+	struct sys_address address;
+
+	if (!daemon->rdma_listener)
+		return NULL;
+	if (daemon->settings->rdma_advertise[0] != '\0')
+		return daemon->settings->rdma_advertise;
+	verbs_listener_address(daemon->rdma_listener, &address);
+	return address_is_wildcard(&address) ? strrchr(daemon->rdma_address, ':') : daemon->rdma_address;
+}
+
 static void daemon_data_port(void *user, struct service_data_port *ret_port)
 {
 	const struct daemon *daemon = user;
 	struct tcp_listener_counters came_in;
+	struct verbs_listener_counters rdma = { 0 };
 	struct expose_counters asked;
 
 	tcp_listener_counters(daemon->listener, &came_in);
+	if (daemon->rdma_listener)
+		verbs_listener_counters(daemon->rdma_listener, &rdma);
 	expose_counters(daemon->expose, &asked);
 	*ret_port = (struct service_data_port){
-		.accepted = came_in.accepted,
-		.admitted = came_in.admitted,
-		.refused = came_in.refused,
-		.protocol_errors = came_in.protocol_errors,
+		.accepted = came_in.accepted + rdma.accepted,
+		.admitted = came_in.admitted + rdma.admitted,
+		.refused = came_in.refused + rdma.refused,
+		.protocol_errors = came_in.protocol_errors + rdma.protocol_errors,
 		.truncated = came_in.truncated,
-		.timeouts = came_in.timeouts,
+		.timeouts = came_in.timeouts + rdma.timeouts,
 		.denied_access = asked.denied_access,
 		.denied_range = asked.denied_range,
-		.connections = (uint32_t)came_in.connections,
+		.connections = (uint32_t)(came_in.connections + rdma.connections),
 	};
 }
 
@@ -201,6 +275,7 @@ static int daemon_listen_control(struct daemon *daemon)
 		.user = daemon,
 		.server_name = settings->name,
 		.data_address = daemon_advertised(daemon),
+		.rdma_address = daemon_advertised_rdma(daemon),
 		.instance_id = expose_target(daemon->expose)->instance_id,
 		.arena_bytes = settings->memory_bytes,
 		.slab_bytes = settings->slab_bytes,
@@ -242,6 +317,13 @@ static int daemon_run(struct daemon *daemon)
 			return ret;
 		}
 	}
+	if (daemon->rdma_reactor) {
+		ret = sys_reactor_start(daemon->rdma_reactor);
+		if (ret < 0) {
+			log_error("the thread of RDMA connections cannot be started: %s", err_text(ret));
+			return ret;
+		}
+	}
 	ret = lender_ticker_start(daemon->lender);
 	if (ret == 0)
 		ret = service_start(daemon->service);
@@ -268,6 +350,8 @@ static int daemon_write_ready_file(struct daemon *daemon)
 		goto failed;
 	}
 	written = fprintf(file, "control=%s\ndata=%s\n", daemon->control_address, daemon->data_address) > 0;
+	if (written && daemon->rdma_listener)
+		written = fprintf(file, "rdma=%s\n", daemon->rdma_address) > 0;
 	if (fclose(file) != 0 || !written || rename(temporary, path) < 0) {
 		ret = errno ? -errno : -EIO;
 		unlink(temporary);
@@ -284,8 +368,8 @@ failed:
 int daemon_start(const struct settings *settings, struct daemon **ret_daemon)
 {
 	static int (*const steps[])(struct daemon *daemon) = {
-		daemon_open_arena,     daemon_create_lender, daemon_create_reactors, daemon_listen_data,
-		daemon_listen_control, daemon_run,	     daemon_write_ready_file,
+		daemon_open_arena,     daemon_create_lender, daemon_create_reactors,	 daemon_listen_data,
+		daemon_listen_rdma,    daemon_listen_control, daemon_run,		daemon_write_ready_file,
 	};
 	struct daemon *daemon = calloc(1, sizeof(*daemon));
 
@@ -302,8 +386,9 @@ int daemon_start(const struct settings *settings, struct daemon **ret_daemon)
 			return ret;
 		}
 	}
-	log_notice("ready: %s lends %u slabs, control on %s, data on %s", settings->name, arena_nr_slabs(daemon->arena),
-		   daemon->control_address, daemon->data_address);
+	log_notice("ready: %s lends %u slabs, control on %s, data on %s%s%s", settings->name, arena_nr_slabs(daemon->arena),
+		   daemon->control_address, daemon->data_address, daemon->rdma_listener ? ", RDMA on " : "",
+		   daemon->rdma_address);
 	*ret_daemon = daemon;
 	return 0;
 }
@@ -339,6 +424,11 @@ void daemon_stop(struct daemon *daemon)
 	if (daemon->lender)
 		lender_ticker_stop(daemon->lender);
 	service_free(daemon->service);
+	verbs_listener_close(daemon->rdma_listener);
+	if (daemon->rdma_reactor) {
+		sys_reactor_stop(daemon->rdma_reactor);
+		sys_reactor_free(daemon->rdma_reactor);
+	}
 	tcp_listener_close(daemon->listener);
 	for (unsigned i = 0; i < daemon->nr_reactors; i++) {
 		sys_reactor_stop(daemon->reactors[i]);

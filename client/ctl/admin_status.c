@@ -237,6 +237,8 @@ static void fill_remote(struct rpc_call *call, const struct admin_place *place, 
 	server->reconnects = info.nr_reconnects;
 	fill_data_port(call, &known.data_port, server);
 	server->heartbeat_rtt_ns = info.heartbeat_rtt_ns;
+	if (info.transport && info.nr_connected > 0)
+		server->transport = text_of(info.transport);
 	if (info.down_since_ns && info.down_since_ns < now)
 		server->down_ms = (now - info.down_since_ns) / SYS_NS_PER_MS;
 	if (known.last_error[0])

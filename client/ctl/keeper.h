@@ -17,6 +17,7 @@
 #include "client/vswap/admin.h"
 #include "common/base/base.h"
 #include "common/rpc/status.h"
+#include "common/transport/transport.h"
 
 struct keeper;
 
@@ -28,6 +29,8 @@ struct keeper_options {
 	const char *client_name;  /* for people; copied */
 	uint64_t client_id;
 	unsigned connect_timeout_ms; /* of a data connection */
+	struct transport_driver *rdma; /* for the RDMA addresses of the server, tried first; NULL: they are passed over */
+	bool rdma_only;		       /* its other data addresses are passed over */
 	unsigned max_heartbeat_ms; /* the server's wish counts up to here, so that dead connections are found in time */
 	uint64_t lost_after_ms;	  /* out of reach for so long: its memory is given up; 0: its lease's term and a margin */
 	uint64_t seed;		  /* of the jitter */

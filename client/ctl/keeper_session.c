@@ -27,23 +27,46 @@ static bool session_stands(struct keeper *keeper)
 
 /* ---- a session: its beginning ---- */
 
+/* One address after the other, by the driver of session. 0 or the last error; -EHOSTUNREACH when there is no address. */
+static int session_try(struct keeper *keeper, struct remote_session *session, unsigned nr,
+		       const char addresses[][SYS_ADDRESS_MAX])
+{
+	int ret = -EHOSTUNREACH;
+
+	for (unsigned i = 0; i < nr; i++) {
+		memcpy(session->data_address, addresses[i], sizeof(session->data_address));
+		ret = remote_session_begin(keeper->options.backend, session, keeper->options.connect_timeout_ms);
+		if (ret == 0)
+			return 0;
+		keeper_error(keeper, "data connection to %s%s: %s", addresses[i], session->driver ? " by RDMA" : "",
+			     err_text(ret));
+	}
+	return ret;
+}
+
 static int session_connect(struct keeper *keeper, const struct memserver_lease *lease)
 {
+	const struct keeper_options *options = &keeper->options;
 	struct remote_session session = {
+		.driver = options->rdma,
 		.lease_id = lease->lease_id,
 		.instance_id = lease->instance_id,
-		.heartbeat_ms = (unsigned)base_min_u64(lease->heartbeat_ms, keeper->options.max_heartbeat_ms),
+		.heartbeat_ms = (unsigned)base_min_u64(lease->heartbeat_ms, options->max_heartbeat_ms),
 	};
 	int ret = -EHOSTUNREACH;
 
 	memcpy(session.token, lease->token, sizeof(session.token));
-	for (unsigned i = 0; i < lease->nr_data_addresses; i++) {
-		memcpy(session.data_address, lease->data_address[i], sizeof(session.data_address));
-		ret = remote_session_begin(keeper->options.backend, &session, keeper->options.connect_timeout_ms);
-		if (ret == 0)
-			return 0;
-		keeper_error(keeper, "data connection to %s: %s", lease->data_address[i], err_text(ret));
+	if (options->rdma)
+		ret = session_try(keeper, &session, lease->nr_rdma_addresses, lease->rdma_address);
+	if (options->rdma && lease->nr_rdma_addresses == 0 && options->rdma_only)
+		keeper_error(keeper, "offers no RDMA, and transport is verbs");
+	if (ret < 0 && !options->rdma_only) {
+		session.driver = NULL;
+		ret = session_try(keeper, &session, lease->nr_data_addresses, lease->data_address);
 	}
+	if (ret == 0)
+		log_notice("%s: data connections by %s to %s", keeper->address, session.driver ? "RDMA" : "TCP",
+			   session.data_address);
 	return ret;
 }
 

@@ -94,6 +94,18 @@ int memserver_data_address(const char *advertised, const char *control_address, 
 	return 0;
 }
 
+/* Those that can be used of what the server has told. How many they are. */
+static unsigned addresses_unpack(char *const *told, size_t nr_told, const char *control_address,
+				 char ret_addresses[MEMSERVER_MAX_DATA_ADDRESSES][SYS_ADDRESS_MAX])
+{
+	unsigned nr = 0;
+
+	for (size_t i = 0; i < nr_told && nr < MEMSERVER_MAX_DATA_ADDRESSES; i++)
+		if (memserver_data_address(told[i], control_address, ret_addresses[nr]) == 0)
+			nr++;
+	return nr;
+}
+
 /* A lease that this client can use, from what the server sent. */
 static enum rpc_code lease_unpack(const Farswap__Memory__V1__Lease *reply, const char *control_address,
 				  struct memserver_lease *lease, struct rpc_status *ret_status)
@@ -113,10 +125,10 @@ static enum rpc_code lease_unpack(const Farswap__Memory__V1__Lease *reply, const
 				      "1 MiB to 1 GiB)",
 				      control_address, reply->slab_bytes);
 	memcpy(lease->token, reply->token.data, sizeof(lease->token));
-	for (size_t i = 0; i < reply->n_data_addresses && lease->nr_data_addresses < MEMSERVER_MAX_DATA_ADDRESSES; i++)
-		if (memserver_data_address(reply->data_addresses[i], control_address,
-					   lease->data_address[lease->nr_data_addresses]) == 0)
-			lease->nr_data_addresses++;
+	lease->nr_data_addresses = addresses_unpack(reply->data_addresses, reply->n_data_addresses, control_address,
+						    lease->data_address);
+	lease->nr_rdma_addresses = addresses_unpack(reply->rdma_addresses, reply->n_rdma_addresses, control_address,
+						    lease->rdma_address);
 	if (lease->nr_data_addresses == 0)
 		return rpc_status_set(ret_status, RPC_OUT_OF_RANGE, "%s has no data address", control_address);
 	return RPC_OK;

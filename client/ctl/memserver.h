@@ -49,6 +49,8 @@ struct memserver_lease {
 	uint64_t slab_bytes; /* a power of two, 2^8 to 2^18 pages */
 	unsigned nr_data_addresses; /* at least 1 */
 	char data_address[MEMSERVER_MAX_DATA_ADDRESSES][SYS_ADDRESS_MAX];
+	unsigned nr_rdma_addresses; /* may be 0 */
+	char rdma_address[MEMSERVER_MAX_DATA_ADDRESSES][SYS_ADDRESS_MAX];
 };
 
 struct memserver_grant {

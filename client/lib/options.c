@@ -194,6 +194,8 @@ struct node_options library_options_of_node(const struct library_options *option
 		.disk_bytes = given->disk_bytes,
 		.disk_slab_bytes = given->disk_slab_bytes,
 		.servers = given->servers,
+		.rdma_gid_index = -1,
+		.rdma_service_level = -1,
 		.nr_servers = given->nr_servers,
 		.name = options->name,
 		.dead_ms = given->dead_after_ms,

@@ -89,6 +89,8 @@ static enum rpc_code service_get_capacity(struct rpc_call *call, const ProtobufC
 	reply->accepting = capacity.accepting;
 	reply->n_data_addresses = 1;
 	reply->data_addresses = service->data_addresses;
+	reply->n_rdma_addresses = service->nr_rdma_addresses;
+	reply->rdma_addresses = service->rdma_addresses;
 	return RPC_OK;
 }
 
@@ -123,6 +125,8 @@ static enum rpc_code service_open_lease(struct rpc_call *call, const ProtobufCMe
 	reply->instance_id = options->instance_id;
 	reply->n_data_addresses = 1;
 	reply->data_addresses = service->data_addresses;
+	reply->n_rdma_addresses = service->nr_rdma_addresses;
+	reply->rdma_addresses = service->rdma_addresses;
 	return RPC_OK;
 }
 
@@ -305,6 +309,10 @@ int service_create(const struct service_options *options, struct service **ret_s
 	snprintf(service->server_name, sizeof(service->server_name), "%s", options->server_name);
 	snprintf(service->data_address, sizeof(service->data_address), "%s", options->data_address);
 	service->data_addresses[0] = service->data_address;
+	if (options->rdma_address) {
+		snprintf(service->rdma_address, sizeof(service->rdma_address), "%s", options->rdma_address);
+		service->rdma_addresses[service->nr_rdma_addresses++] = service->rdma_address;
+	}
 	ret = rpc_server_create(&rpc_options, &service->rpc);
 	if (ret < 0) {
 		free(service);

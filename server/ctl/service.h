@@ -33,6 +33,7 @@ struct service_options {
 	void *user;
 	const char *server_name; /* the strings are copied */
 	const char *data_address; /* what clients are told; see proto/memory.proto */
+	const char *rdma_address; /* the same; NULL: there is none */
 	uint64_t instance_id;
 	uint64_t arena_bytes;
 	uint64_t slab_bytes;

@@ -13,6 +13,9 @@ struct service {
 	char server_name[SERVICE_STRING_MAX];
 	char data_address[SERVICE_STRING_MAX];
 	char *data_addresses[1];
+	char rdma_address[SERVICE_STRING_MAX];
+	char *rdma_addresses[1];
+	size_t nr_rdma_addresses;
 	struct rpc_server *rpc;
 };
 

@@ -37,6 +37,7 @@ static struct world {
 	unsigned nr_leases, nr_closed, nr_released;
 	uint32_t next_slab;
 	bool full, revoked, wants_drain;
+	bool offers_rdma;
 	bool silent_port; /* of a version that does not tell who has come in */
 	uint64_t lease_id; /* of the lease that stands */
 	uint64_t request_number; /* the last one that it was lent something under, or that was closed */
@@ -48,6 +49,10 @@ static struct world {
 	/* The backend. */
 	unsigned nr_begun, nr_ended, nr_reconnects;
 	int connect_result;
+	int rdma_result;
+	unsigned nr_rdma_tried;
+	bool by_rdma;
+	char data_address[SYS_ADDRESS_MAX];
 	bool down, woken;
 	uint64_t down_since_ns;
 	unsigned heartbeat_ms;
@@ -184,7 +189,10 @@ int remote_session_begin(struct backend *of, const struct remote_session *sessio
 
 	(void)timeout_ms;
 	enter();
-	ret = world.connect_result;
+	ret = session->driver ? world.rdma_result : world.connect_result;
+	world.nr_rdma_tried += session->driver != NULL;
+	world.by_rdma = session->driver != NULL;
+	snprintf(world.data_address, sizeof(world.data_address), "%s", session->data_address);
 	world.nr_begun += ret == 0;
 	world.heartbeat_ms = session->heartbeat_ms;
 	world.down = ret < 0;
@@ -332,6 +340,9 @@ static enum rpc_code on_open(struct rpc_call *call, const ProtobufCMessage *requ
 	reply->n_data_addresses = 1;
 	reply->data_addresses = rpc_call_alloc(call, sizeof(char *));
 	reply->data_addresses[0] = rpc_call_printf(call, "127.0.0.1:1");
+	reply->n_rdma_addresses = world.offers_rdma;
+	reply->rdma_addresses = rpc_call_alloc(call, sizeof(char *));
+	reply->rdma_addresses[0] = rpc_call_printf(call, "0.0.0.0:2");
 	return RPC_OK;
 }
 

@@ -25,6 +25,8 @@ static struct settings good(void)
 		.nbd_listen = "unix:/run/farswap/nbd.sock",
 		.nbd_index_text = "auto",
 		.swap_priority_text = "auto",
+		.rdma_gid_index_text = "auto",
+		.rdma_service_level_text = "auto",
 		.name = "client",
 		.admin_socket = "/run/farswap/farswapd.sock",
 	};
@@ -137,6 +139,12 @@ static void test_the_rest(void **state)
 	settings.admin_socket[150] = '\0';
 	assert_wrong(settings, "admin_socket:", "longer");
 	settings = good();
+	snprintf(settings.rdma_gid_index_text, sizeof(settings.rdma_gid_index_text), "65536");
+	assert_wrong(settings, "rdma_gid_index:", "65536");
+	settings = good();
+	snprintf(settings.rdma_service_level_text, sizeof(settings.rdma_service_level_text), "8");
+	assert_wrong(settings, "rdma_service_level:", "neither auto nor 0 to 7");
+	settings = good();
 	settings.nr_queues = 2;
 	settings.cpu_texts.nr = 1;
 	assert_wrong(settings, "cpus:", "1 processors for 2 queues");
@@ -162,7 +170,7 @@ static void test_command_line(void **state)
 	assert_int_equal(settings_load(9, args, &settings, &exit_status), 0);
 	assert_int_equal(settings.size_bytes, 64 << 20);
 	assert_int_equal(settings.servers.nr, 3);
-	assert_int_equal(settings.frontend, SETTINGS_AUTO);
+	assert_int_equal(settings.frontend, SETTINGS_AUTO_FRONTEND);
 	assert_true(settings.swap);
 	assert_int_equal(settings.dead_ms, 800);
 	assert_string_not_equal(settings.name, "");

@@ -11,7 +11,7 @@ static void on_changed(void *user)
 	leave();
 }
 
-static int setup_lost_after(uint64_t lost_after_ms)
+static int setup_with(uint64_t lost_after_ms, struct transport_driver *rdma, bool rdma_only)
 {
 	struct rpc_server_options server_options = { .methods = methods, .nr_methods = BASE_ARRAY_SIZE(methods) };
 	struct keeper_options options = {
@@ -21,6 +21,8 @@ static int setup_lost_after(uint64_t lost_after_ms)
 		.connect_timeout_ms = 1000,
 		.max_heartbeat_ms = 50,
 		.lost_after_ms = lost_after_ms,
+		.rdma = rdma,
+		.rdma_only = rdma_only,
 		.changed = on_changed,
 	};
 	struct rpc_status status;
@@ -49,13 +51,27 @@ static int setup_lost_after(uint64_t lost_after_ms)
 static int setup(void **state)
 {
 	(void)state;
-	return setup_lost_after(3600000);
+	return setup_with(3600000, NULL, false);
+}
+
+static struct transport_driver rdma_driver = { .name = "verbs" };
+
+static int setup_rdma(void **state)
+{
+	(void)state;
+	return setup_with(3600000, &rdma_driver, false);
+}
+
+static int setup_rdma_only(void **state)
+{
+	(void)state;
+	return setup_with(3600000, &rdma_driver, true);
 }
 
 static int setup_impatient(void **state)
 {
 	(void)state;
-	return setup_lost_after(1);
+	return setup_with(1, NULL, false);
 }
 
 static int teardown(void **state)
@@ -117,6 +133,49 @@ static void start(void)
 {
 	assert_int_equal(keeper_start(keeper), 0);
 	await_info(can_give);
+}
+
+static void test_rdma_is_tried_first(void **state)
+{
+	(void)state;
+	world.offers_rdma = true;
+	start();
+	assert_true(world.by_rdma);
+	/* The host is the one by which the server was called. */
+	assert_string_equal(world.data_address, "127.0.0.1:2");
+	assert_int_equal(world.nr_rdma_tried, 1);
+}
+
+static void test_tcp_where_rdma_does_not_work(void **state)
+{
+	(void)state;
+	world.offers_rdma = true;
+	world.rdma_result = -ETIMEDOUT;
+	start();
+	assert_false(world.by_rdma);
+	assert_int_equal(world.nr_rdma_tried, 1);
+	assert_string_equal(world.data_address, "127.0.0.1:1");
+}
+
+static void test_tcp_where_no_rdma_is_offered(void **state)
+{
+	(void)state;
+	start();
+	assert_false(world.by_rdma);
+	assert_int_equal(world.nr_rdma_tried, 0);
+}
+
+static bool wants_rdma(const struct keeper_info *now)
+{
+	return strstr(now->last_error, "offers no RDMA") != NULL;
+}
+
+static void test_never_tcp_when_it_is_to_be_rdma(void **state)
+{
+	(void)state;
+	assert_int_equal(keeper_start(keeper), 0);
+	await_info(wants_rdma);
+	assert_int_equal(world.nr_begun, 0);
 }
 
 static void test_data_port(void **state)
@@ -427,6 +486,10 @@ static void test_not_an_address(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_rdma_is_tried_first, setup_rdma, teardown),
+		cmocka_unit_test_setup_teardown(test_tcp_where_rdma_does_not_work, setup_rdma, teardown),
+		cmocka_unit_test_setup_teardown(test_tcp_where_no_rdma_is_offered, setup_rdma, teardown),
+		cmocka_unit_test_setup_teardown(test_never_tcp_when_it_is_to_be_rdma, setup_rdma_only, teardown),
 		cmocka_unit_test_setup_teardown(test_data_port, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_server_that_tells_less, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fetches_and_gives_back, setup, teardown),

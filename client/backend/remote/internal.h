@@ -51,6 +51,7 @@ struct remote {
 	/* The control thread's own. */
 	struct remote_session session;
 	bool in_session;
+	const char *_Atomic transport; /* of the latest session */
 	atomic_uint session_number; /* of the latest session; 0 before the first */
 
 	struct lock_mutex lock;

@@ -27,6 +27,7 @@ struct remote_options {
 
 /* What the keeper got from the server's control plane. */
 struct remote_session {
+	struct transport_driver *driver; /* NULL: the one of the options */
 	char data_address[SYS_ADDRESS_MAX];
 	uint64_t lease_id;
 	uint64_t instance_id;
@@ -73,6 +74,7 @@ bool remote_wait(struct backend *backend, unsigned timeout_ms);
 void remote_wake(struct backend *backend);
 
 struct remote_info {
+	const char *transport; /* the name of the latest session's driver; NULL before the first */
 	unsigned nr_connected; /* queues */
 	uint64_t nr_reconnects; /* connections that were made again */
 	uint64_t down_since_ns; /* of the reactors' clock; 0 when up, and before it ever was */

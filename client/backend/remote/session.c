@@ -108,7 +108,7 @@ static int remote_connect(struct remote *remote, struct remote_queue *queue, uin
 		return -ETIMEDOUT;
 	options.timeout_ms = (unsigned)((deadline_ns - now_ns + SYS_NS_PER_MS - 1) / SYS_NS_PER_MS);
 	memcpy(options.token, session->token, sizeof(options.token));
-	ret = transport_connect(remote->driver, &options, &attach.conn);
+	ret = transport_connect(session->driver, &options, &attach.conn);
 	explicit_bzero(options.token, sizeof(options.token));
 	if (ret < 0)
 		return ret;
@@ -159,6 +159,9 @@ int remote_session_begin(struct backend *backend, const struct remote_session *s
 
 	assert(!remote->in_session);
 	remote->session = *session;
+	if (!remote->session.driver)
+		remote->session.driver = remote->driver;
+	atomic_store_explicit(&remote->transport, remote->session.driver->name, memory_order_relaxed);
 	remote->in_session = true;
 	atomic_fetch_add(&remote->session_number, 1);
 	lock_acquire(&remote->lock);
@@ -258,6 +261,7 @@ void remote_info(struct backend *backend, struct remote_info *ret_info)
 	struct remote *remote = remote_of(backend);
 	struct remote_info info = { 0 };
 
+	info.transport = atomic_load_explicit(&remote->transport, memory_order_relaxed);
 	lock_acquire(&remote->lock);
 	info.nr_reconnects = remote->nr_reconnects;
 	info.last_error = remote->last_error;

@@ -61,6 +61,7 @@ static int add_row(struct libscols_table *table, const server_message *server)
 	const char *texts[] = {
 		server->name,
 		kind_name(server),
+		server->transport,
 		state_name(server),
 		cli_size(server->capacity_bytes, size),
 		slabs,
@@ -82,7 +83,7 @@ static int add_row(struct libscols_table *table, const server_message *server)
 
 static int servers_table(server_message *const *servers, size_t nr)
 {
-	static const char *const columns[] = { "SERVER", "KIND", "STATE", ">SIZE", ">SLABS", ">USED", ">FREE",
+	static const char *const columns[] = { "SERVER", "KIND", "VIA", "STATE", ">SIZE", ">SLABS", ">USED", ">FREE",
 					       ">IN", ">OUT", ">ERRORS", ">REJECTED", ">LATENCY", "LAST ERROR", NULL };
 	struct libscols_table *table = cli_table(columns, true);
 
@@ -113,17 +114,18 @@ static json_t *server_json(const server_message *server)
 
 	/* 64 bits that are no quantity: a number of JSON would lose some of them in most readers. */
 	snprintf(instance, sizeof(instance), "%016" PRIx64, server->instance_id);
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o?}",
-			 "name", server->name, "kind", kind_name(server), "state", state_name(server), "instance_id",
-			 instance, "capacity_bytes", cli_json_u64(server->capacity_bytes), "leased_slabs",
-			 cli_json_u64(server->leased_slabs), "slab_bytes", cli_json_u64(server->slab_bytes),
-			 "used_slots", cli_json_u64(server->used_slots), "free_slots", cli_json_u64(server->free_slots),
-			 "pages_in", cli_json_u64(server->pages_in), "pages_out", cli_json_u64(server->pages_out),
-			 "read_errors", cli_json_u64(server->read_errors), "write_errors",
-			 cli_json_u64(server->write_errors), "reconnects", cli_json_u64(server->reconnects), "down_ms",
-			 cli_json_u64(server->down_ms), "latency_ns", cli_json_u64(server->latency_ns),
-			 "heartbeat_rtt_ns", cli_json_u64(server->heartbeat_rtt_ns), "last_error", server->last_error,
-			 "data_port", data_port_json(server->data_port));
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, "
+			 "s:o?}",
+			 "name", server->name, "kind", kind_name(server), "transport", server->transport, "state",
+			 state_name(server), "instance_id", instance, "capacity_bytes",
+			 cli_json_u64(server->capacity_bytes), "leased_slabs", cli_json_u64(server->leased_slabs),
+			 "slab_bytes", cli_json_u64(server->slab_bytes), "used_slots", cli_json_u64(server->used_slots),
+			 "free_slots", cli_json_u64(server->free_slots), "pages_in", cli_json_u64(server->pages_in),
+			 "pages_out", cli_json_u64(server->pages_out), "read_errors", cli_json_u64(server->read_errors),
+			 "write_errors", cli_json_u64(server->write_errors), "reconnects",
+			 cli_json_u64(server->reconnects), "down_ms", cli_json_u64(server->down_ms), "latency_ns",
+			 cli_json_u64(server->latency_ns), "heartbeat_rtt_ns", cli_json_u64(server->heartbeat_rtt_ns),
+			 "last_error", server->last_error, "data_port", data_port_json(server->data_port));
 }
 
 static json_t *servers_json(server_message *const *servers, size_t nr)

@@ -21,7 +21,8 @@ static struct transport_target *client_target(const struct verbs_client *client)
 	return client->listener->options.target;
 }
 
-static void window_close_locked(struct verbs_window *window) LOCK_REQUIRES(window->client->listener->windows_lock)
+static void window_close_locked(struct verbs_listener *listener, struct verbs_window *window)
+	LOCK_REQUIRES(listener->windows_lock)
 {
 	if (!window->mr)
 		return;
@@ -31,7 +32,7 @@ static void window_close_locked(struct verbs_window *window) LOCK_REQUIRES(windo
 		abort();
 	}
 	window->mr = NULL;
-	atomic_fetch_sub_explicit(&window->client->listener->nr_windows, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&listener->nr_windows, 1, memory_order_relaxed);
 }
 
 static void window_revoke(struct transport_window *head)
@@ -40,20 +41,20 @@ static void window_revoke(struct transport_window *head)
 	struct verbs_listener *listener = window->client->listener;
 
 	lock_acquire(&listener->windows_lock);
-	window_close_locked(window);
+	window_close_locked(listener, window);
 	lock_release(&listener->windows_lock);
 }
 
 static void window_free(struct verbs_window *window)
 {
-	struct verbs_client *client = window->client;
-	struct transport_target *target = client_target(client);
+	struct transport_target *target = client_target(window->client);
+	struct verbs_listener *listener = window->client->listener;
 
 	/* Without windows_lock: it may have to wait for a revoke that wants it. */
 	target->ops->unmap(target, &window->head);
-	lock_acquire(&client->listener->windows_lock);
-	window_close_locked(window);
-	lock_release(&client->listener->windows_lock);
+	lock_acquire(&listener->windows_lock);
+	window_close_locked(listener, window);
+	lock_release(&listener->windows_lock);
 	LIST_REMOVE(window, link);
 	free(window);
 }
