@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 
 farswap_dir=/tmp/farswap
+farswap_address=127.0.0.1 # of the servers
 mkdir -p "$farswap_dir"
 farswap_daemon=
 farswap_servers=()
@@ -39,8 +40,8 @@ farswap_start_servers()
 	local i
 
 	for ((i = 1; i <= $1; i++)); do
-		"$FARSWAP_BIN_DIR/farmemd" --memory "$2" --slab-size 8M --name "m$i" --listen "127.0.0.1:777$i" \
-			--data-listen "127.0.0.1:778$i" --ready-file "$farswap_dir/m$i.ready" \
+		"$FARSWAP_BIN_DIR/farmemd" --memory "$2" --slab-size 8M --name "m$i" --listen "$farswap_address:777$i" \
+			--data-listen "$farswap_address:778$i" --ready-file "$farswap_dir/m$i.ready" \
 			>"$farswap_dir/m$i.log" 2>&1 &
 		farswap_servers+=($!)
 	done
@@ -53,7 +54,7 @@ farswap_start_servers()
 farswap_start()
 {
 	rm -f "$farswap_dir/ready"
-	"$FARSWAP_BIN_DIR/farswapd" --servers 127.0.0.1:7771,127.0.0.1:7772 --ahead 16M \
+	"$FARSWAP_BIN_DIR/farswapd" --servers "$farswap_address:7771,$farswap_address:7772" --ahead 16M \
 		--admin-socket "$farswap_dir/admin" --ready-file "$farswap_dir/ready" "$@" \
 		>"$farswap_dir/farswapd.log" 2>&1 &
 	farswap_daemon=$!
@@ -111,7 +112,7 @@ farswap_drain_when_used()
 	(
 		farswap_wait 90 "swap is not used" farswap_used_above "$1"
 		farswap_say "drain"
-		farswap_ctl drain 127.0.0.1:7771 >"$2" 2>&1
+		farswap_ctl drain "$farswap_address:7771" >"$2" 2>&1
 	) &
 	# shellcheck disable=SC2034
 	farswap_drain=$!

@@ -1,0 +1,95 @@
+#!/bin/bash
+# vm: --modules ublk_drv,nbd,sch_netem --cpus 2 --memory 1200M --limit 850
+# Real swap over RDMA, to two servers at the other end of a link: by ublk and by the kernel's NBD client, with a drain in the
+# middle; and then on a link that loses packets, and one that goes away for three seconds and comes back.
+# shellcheck source-path=SCRIPTDIR
+set -euo pipefail
+
+# shellcheck source=lib/rxe.sh
+. "$FARSWAP_SOURCE_DIR/tests/vm/lib/rxe.sh"
+# shellcheck source=lib/cgroup.sh
+. "$FARSWAP_SOURCE_DIR/tests/vm/lib/cgroup.sh"
+# shellcheck source=lib/farswap.sh
+. "$FARSWAP_SOURCE_DIR/tests/vm/lib/farswap.sh"
+
+# up FRONTEND ARG...: of farswapd, with both servers reached by RDMA.
+up()
+{
+	local frontend=$1
+
+	shift
+	# Emulated, both ends share two processors: what is slow is not dead.
+	farswap_start --frontend "$frontend" --size 80M --queues 2 --transport verbs --rdma-device "${rxe_names[1]}" \
+		--dead-after 3s --connect-timeout 5s "$@"
+	farswap_ready
+	farswap_wait 60 "not all servers are reached by RDMA" all_by_rdma
+	farswap_is_swap "$farswap_device" || farswap_fail "swap is not on"
+	farswap_say "up: $farswap_device"
+}
+
+all_by_rdma()
+{
+	farswap_ctl servers >servers.txt && [ "$(grep -c verbs servers.txt)" = 2 ]
+}
+
+down()
+{
+	farswap_ctl check >check.txt || farswap_fail "the books: $(cat check.txt)"
+	farswap_ctl status -o json >status.json
+	grep -q '"io_errors": 0' status.json || farswap_fail "$(cat status.json)"
+	farswap_ctl swapoff --wait --exit >/dev/null || farswap_fail "swapoff"
+	wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+}
+
+# A program with less memory than it needs. hog MIB ROUNDS
+hog()
+{
+	cgroup_hog 24M "$1" "$2" || farswap_fail "a program with less memory than it needs: exit status $?"
+}
+
+with_a_drain()
+{
+	farswap_drain_when_used 8192 drain.txt
+	hog 40 1
+	wait "$farswap_drain" || farswap_fail "the drain: $(cat drain.txt)"
+	farswap_say "drained: $(tail -n 1 drain.txt)"
+}
+
+uname -r
+cd "$farswap_dir"
+rxe_up || farswap_fail "the RDMA devices"
+farswap_address=${rxe_addresses[0]}
+farswap_start_servers 2 96M
+before=$(rxe_packets 1)
+
+up ublk
+with_a_drain
+down
+
+up nbd-kernel
+with_a_drain
+down
+[ $(($(rxe_packets 1) - before)) -gt 20000 ] || farswap_fail "only $(($(rxe_packets 1) - before)) packets on the link"
+
+# ---- a bad link ----
+
+up ublk --read-patience 60s --lost-after 60s
+rxe_loss 2
+hog 32 1
+rxe_loss 0
+farswap_say "2 % of the packets lost, and no word"
+(
+	farswap_wait 120 "swap is not used" farswap_used_above 8192
+	rxe_link_down 0
+	sleep 3
+	rxe_link_up 0
+	farswap_say "the link is back"
+) &
+plug=$!
+hog 36 1
+wait "$plug" || farswap_fail "the link"
+farswap_wait 60 "not all servers are reached again" all_by_rdma
+farswap_say "3 s without a link, and no word lost"
+down
+kill -TERM "${farswap_servers[@]}"
+wait "${farswap_servers[@]}" || farswap_fail "farmemd ended with $?"
