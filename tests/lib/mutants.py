@@ -133,7 +133,8 @@ def how(status, output):
         return "assertion in " + asserted[1]
     if status is None and first == output:
         return "hang"
-    return "crash" if "failed with exception" in first or status < 0 else "assertion"
+    crashed = status is not None and status < 0
+    return "crash" if "failed with exception" in first or crashed else "assertion"
 
 
 def case(output):

@@ -15,3 +15,9 @@ packets=$(($(rxe_packets 0) - before))
 # Else they have found a way within the machine.
 [ "$packets" -ge 1000 ] || { echo "FAIL: only $packets packets on the link"; exit 1; }
 echo "ok: $packets packets, $SECONDS s"
+
+# IPv6, by the routing table: within one device, for which no route has to be made.
+ip addr add fd00:9::1/64 dev "${rxe_links[0]}" nodad
+until grep -q fd00:0009 "/sys/class/infiniband/${rxe_names[0]}/ports/1/gids/"*; do sleep 0.1; done
+FARSWAP_TRANSPORT=verbs FARSWAP_VERBS_ADDRESS="[fd00:9::1]:0" "$FARSWAP_BIN_DIR/../tests/conform/conform_transport_device"
+echo "ok: IPv6, $SECONDS s"

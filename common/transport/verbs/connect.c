@@ -193,7 +193,7 @@ static int connect_wait(struct verbs_conn *conn, enum rdma_cm_event_type expecte
 static int connect_set_options(struct verbs_conn *conn, const struct transport_connect_options *options)
 {
 	uint8_t timeout = verbs_ack_timeout(options->dead_ms);
-	uint8_t tos = (uint8_t)(conn->driver->options.service_level << 5);
+	uint8_t tos = (uint8_t)((unsigned)conn->driver->options.service_level << 5);
 	int reuse = 1;
 
 	(void)rdma_set_option(conn->id, RDMA_OPTION_ID, RDMA_OPTION_ID_REUSEADDR, &reuse, sizeof(reuse));

@@ -223,7 +223,7 @@ static int listener_alloc(struct verbs_listener *listener)
 
 static int listener_bind(struct verbs_listener *listener)
 {
-	uint8_t tos = (uint8_t)(listener->options.service_level << 5);
+	uint8_t tos = (uint8_t)((unsigned)listener->options.service_level << 5);
 	struct sockaddr *local;
 	struct sys_address address;
 	int err;
