@@ -27,8 +27,6 @@ struct fabric_counters {
 	unsigned nr_reads;
 	unsigned nr_writes;
 	unsigned nr_registered; /* calls of ibv_reg_mr */
-	unsigned nr_completions; /* that were polled */
-	unsigned nr_armed;
 };
 
 /* Everything as at the start: no faults, no limits, counters 0. Nothing may be left over from before: aborts if so. */

@@ -124,6 +124,8 @@ def main():
     verifier.fill(NR_PAGES)
     check_all(verifier)
     print("ok: %d pages written and read over RDMA, %.1f s" % (NR_PAGES, time.monotonic() - begin))
+    row = server()
+    print("one page: %.0f us, a heartbeat: %.0f us" % (row["latency_ns"] / 1000, row["heartbeat_rtt_ns"] / 1000))
     rxe("rxe_loss 2")
     nr, nr_failed, longest = work(verifier, time.monotonic() + 15)
     rxe("rxe_loss 0")

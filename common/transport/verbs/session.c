@@ -225,9 +225,10 @@ static void request_refuse(struct verbs_listener *listener, struct rdma_cm_id *i
 {
 	uint8_t bytes[WIRE_VERBS_REJ_BYTES];
 
+	/* First, so that who has been refused finds it in the books. */
+	verbs_listener_count(listener, name, err);
 	wire_verbs_rej_pack(wire_refusal_from_err(err), bytes);
 	(void)rdma_reject(id, bytes, sizeof(bytes));
-	verbs_listener_count(listener, name, err);
 }
 
 static struct verbs_session *session_take(struct verbs_listener *listener, struct rdma_cm_id *id, uint16_t channel,
