@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-# vm: --cpus 2 --modules sch_netem --limit 540
+# vm: --modules sch_netem --limit 540
 """farswapd over RDMA, on a link that loses packets, and one that goes down and comes back: no wrong data, and no
 error that a front end could see but of writes while there is no server."""
 import json
