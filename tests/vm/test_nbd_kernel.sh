@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules nbd --limit 500
+# vm: --modules nbd --limit 800
 # Real swap over the kernel's NBD client: a program with less memory than it needs, while a server is drained; and a daemon
 # that is killed with swap in use.
 # shellcheck source-path=SCRIPTDIR

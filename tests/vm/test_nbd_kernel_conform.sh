@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules nbd --cpus 2 --limit 500
+# vm: --modules nbd --cpus 2 --limit 800
 # The front end suite over the kernel's NBD client. Two processors: the kernel makes no more hardware queues than that.
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules nbd,ublk_drv --limit 400
+# vm: --modules nbd,ublk_drv --limit 800
 # What later tests stand on: the machine's kernel has the modules, and two RDMA devices speak to each other over a link.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules ublk_drv,nbd,sch_netem --cpus 2 --memory 1200M --limit 850
+# vm: --modules ublk_drv,nbd,sch_netem --cpus 2 --memory 1200M --limit 880
 # Real swap over RDMA, to two servers at the other end of a link: by ublk and by the kernel's NBD client, with a drain in the
 # middle; and then on a link that loses packets, and one that goes away for three seconds and comes back.
 # shellcheck source-path=SCRIPTDIR

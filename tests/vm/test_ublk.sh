@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules ublk_drv --cpus 2 --limit 500
+# vm: --modules ublk_drv --cpus 2 --limit 800
 # Real swap over ublk: a program with less memory than it needs, while a server is drained; and a daemon that is killed with
 # swap in use.
 # shellcheck source-path=SCRIPTDIR

@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --modules ublk_drv --cpus 2 --memory 2G --limit 600
+# vm: --modules ublk_drv --cpus 2 --memory 2G --limit 800
 # The suite of all block front ends, on the kernel's ublk driver.
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --limit 420
+# vm: --limit 800
 # The transports' conformance suite over verbs, with soft-RoCE devices and real packets between them.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/bin/bash
-# vm: --memory 1200M --limit 420
+# vm: --memory 1200M --limit 800
 # Nobody but the holder of a lease reads or writes a byte over RDMA, and he none after its end.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail

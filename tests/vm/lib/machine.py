@@ -22,6 +22,8 @@ EMULATOR = "qemu-system-x86_64"
 BOOT_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 # Mounted anew inside.
 HIDDEN = ("/dev", "/proc", "/run", "/sys")
+# One thread for all processors: with one each, a kernel that patches its own code was seen to panic, and was no faster.
+EMULATION = "tcg,thread=single,tb-size=512"
 # What qemu itself needs, with its translations.
 EMULATOR_MIB = 640
 # After the time is over, or the machine has come to its end.
@@ -102,7 +104,7 @@ class Machine:
         level = 7 if options.verbose else 5
         # It does not outlive this process either, however that ends.
         words = ["setpriv", "--pdeathsig", "KILL", EMULATOR, "-accel",
-                 os.environ.get("FARSWAP_VM_ACCEL", "tcg,thread=multi,tb-size=512"),
+                 os.environ.get("FARSWAP_VM_ACCEL", EMULATION),
                  "-cpu", "max,la57=off", "-m", str(options.memory), "-smp", str(options.cpus), "-nodefaults", "-display", "none",
                  "-no-reboot", "-kernel", self.kernel.image, "-initrd", initial,
                  "-append", KERNEL_ARGUMENTS % (level, options.hung_task, options.append),
