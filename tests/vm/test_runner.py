@@ -175,10 +175,17 @@ class NotHere(unittest.TestCase):
             self.assertEqual(os.listdir(cache), ["lock"])
 
 
+def program_of(pid):
+    try:
+        return os.readlink("/proc/%s/exe" % pid)
+    except FileNotFoundError:
+        return ""  # it has ended since it was listed
+
+
 def children(pid):
+    """Those that are emulators."""
     with open("/proc/%d/task/%d/children" % (pid, pid), encoding="utf-8") as file:
-        return [int(word) for word in file.read().split()
-                if os.path.realpath("/proc/%s/exe" % word).endswith("qemu-system-x86_64")]
+        return [int(word) for word in file.read().split() if program_of(word).endswith("qemu-system-x86_64")]
 
 
 if __name__ == "__main__":
