@@ -15,6 +15,14 @@ is_gone()
 	[ ! -e "$farswap_device" ] && [ ! -e "/dev/ublkc${farswap_name#ublkb}" ]
 }
 
+is_idle()
+{
+	local reads writes
+
+	read -r reads writes <"/sys/block/$farswap_name/inflight"
+	[ "$reads" = 0 ] && [ "$writes" = 0 ]
+}
+
 cd "$farswap_dir"
 uname -r
 farswap_start_servers 2 96M
@@ -68,8 +76,12 @@ dead=$farswap_device
 ) >/dev/null 2>&1 &
 hog=$!
 farswap_wait 90 "swap is not used" farswap_used_above 16384
+# With nothing on its way: Linux 6.12 has been seen to crash (io_fallback_tw) when a ublk server dies while requests come in.
+pkill -STOP -x swap_hog
+farswap_wait 30 "requests do not end" is_idle
 kill -KILL "$farswap_daemon"
 wait "$farswap_daemon" 2>/dev/null || true
+pkill -CONT -x swap_hog
 farswap_say "killed"
 # Whoever comes next takes the device down: with the pages that it had, which are lost.
 farswap_start --size 80M --queues 1 --frontend ublk
