@@ -104,13 +104,15 @@ class Machine:
         level = 7 if options.verbose else 5
         # It does not outlive this process either, however that ends.
         words = ["setpriv", "--pdeathsig", "KILL", EMULATOR, "-accel",
-                 os.environ.get("FARSWAP_VM_ACCEL", EMULATION),
+                 EMULATION if options.instructions else os.environ.get("FARSWAP_VM_ACCEL", EMULATION),
                  "-cpu", "max,la57=off", "-m", str(options.memory), "-smp", str(options.cpus), "-nodefaults", "-display", "none",
                  "-no-reboot", "-kernel", self.kernel.image, "-initrd", initial,
                  "-append", KERNEL_ARGUMENTS % (level, options.hung_task, options.append),
                  "-chardev", "file,id=console,path=/dev/fd/%d" % console, "-serial", "chardev:console",
                  "-device", "virtio-serial-pci,max_ports=4",
                  "-chardev", "file,id=status,path=/dev/fd/%d" % status, "-device", "virtserialport,chardev=status,name=status"]
+        if options.instructions:
+            words += ["-icount", "shift=0,align=off,sleep=on"]
         if output is None:
             words += ["-chardev", "stdio,id=terminal,signal=off,mux=on", "-device", "virtconsole,chardev=terminal",
                       "-mon", "chardev=terminal"]

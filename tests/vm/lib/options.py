@@ -32,6 +32,8 @@ def machine_options(parser):
     parser.add_argument("--share", action="append", default=[], metavar="DIR", help="a folder that is the host's, at the same path")
     parser.add_argument("--env", action="append", default=[], type=setting, metavar="VAR=VALUE",
                         help="in its environment, beside FARSWAP_*")
+    parser.add_argument("--instructions", action="store_true",
+                        help="its clock counts them, one per nanosecond, and so does not depend on the host's load; it is slower")
     parser.add_argument("--append", default="", metavar="ARGS", help="more of the kernel's command line")
     parser.add_argument("--hung-task", type=int, default=30, metavar="SECONDS",
                         help="a task that waits uninterruptibly for so long is a complaint of the kernel's [30]")

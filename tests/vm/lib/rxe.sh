@@ -42,6 +42,17 @@ _rxe_route()
 	ip rule add pref 5 lookup local && ip rule del pref 0
 }
 
+# rxe_route_unbound: over the link as well what goes to one of both addresses from a socket that is bound to none, such as that
+# of a program which knows nothing of the two ends; it begins at the other end's address then.
+rxe_route_unbound()
+{
+	local i
+
+	for i in 0 1; do
+		ip rule add pref 3 to "${rxe_addresses[1 - i]}" lookup $((21 + i)) || return 1
+	done
+}
+
 # rxe_wait_active: until both ports are up.
 rxe_wait_active()
 {
