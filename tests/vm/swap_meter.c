@@ -4,14 +4,14 @@
  * It enters a memory cgroup (version 2), touches its memory page by page in a random order, with words that say which page
  * and turn they are of, checks every word that it reads, and prints a line of JSON for each pass:
  *
- *   fill   new pages, until the limit is reached
- *   out    the rest of them: for each, the kernel must store another; until the last is written
- *   in     all is out of memory; reads all pages, with no limit, so that nothing needs to be stored meanwhile
+ *   out    new pages, beyond the limit, so that the kernel must store others; then it is asked to store the rest; until the
+ *          last is written
+ *   in     reads all pages, with no limit, so that nothing needs to be stored meanwhile
  *   turn   the limit is back; reads and changes pages until it is reached
  *   both   the rest of them: for each, the kernel must read one and store another
  *   check  reads all pages, with no limit
  *
- * Without a cgroup only fill and in, with no swap: what the program itself takes. With --spin a child that does nothing useful
+ * Without a cgroup only out and in, with no swap: what the program itself takes. With --spin a child that does nothing useful
  * runs whenever no one else has anything to do, and its time is told as idle_ns: for machines of one processor whose clock
  * counts instructions, and so would stand still, or follow the host's, when there are none. Exits with 0 when no word is wrong.
  */
@@ -278,7 +278,7 @@ static void pass_end(struct meter *meter, const char *name, size_t nr_pages, uin
 /*
  * Of the order that was drawn, from `first` on: reads pages of the turn `was`, if any, and fills them for `is`, if any. It
  * waits when a quarter of what it may have is being written: with all of it, the kernel might find nothing to reclaim, and
- * end it.
+ * end it. New pages are all out of memory in the end.
  */
 static void pass(struct meter *meter, const char *name, size_t first, size_t nr, unsigned was, unsigned is)
 {
@@ -296,27 +296,25 @@ static void pass(struct meter *meter, const char *name, size_t first, size_t nr,
 		if (meter->cgroup && is && i % PAGES_PER_LOOK == 0)
 			wait_written(meter, meter->limit_pages / 4);
 	}
-	if (meter->cgroup && is)
+	if (meter->cgroup && is && !was)
+		put_out(meter);
+	else if (meter->cgroup && is)
 		wait_written(meter, 0);
 	pass_end(meter, name, nr, nr_wrong);
 }
 
 static void all_passes(struct meter *meter)
 {
-	size_t nr = meter->nr_pages, warm = meter->cgroup ? meter->limit_pages : nr;
+	size_t nr = meter->nr_pages, warm = meter->limit_pages;
 
 	shuffle(meter);
-	pass(meter, "fill", 0, warm, 0, 1);
-	if (!meter->cgroup) {
-		shuffle(meter);
-		pass(meter, "in", 0, nr, 1, 0);
-		return;
-	}
-	pass(meter, "out", warm, nr - warm, 0, 1);
-	put_out(meter);
-	cgroup_limit(meter, 0);
+	pass(meter, "out", 0, nr, 0, 1);
+	if (meter->cgroup)
+		cgroup_limit(meter, 0);
 	shuffle(meter);
 	pass(meter, "in", 0, nr, 1, 0);
+	if (!meter->cgroup)
+		return;
 	put_out(meter);
 	cgroup_limit(meter, meter->limit_pages);
 	pass(meter, "turn", 0, warm, 1, 2);

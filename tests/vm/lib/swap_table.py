@@ -6,8 +6,8 @@ import statistics
 PAGE_MIB = 4096 / (1 << 20)
 # A pass, and what its time is divided by: the pages that went the way that it is about.
 DIVISORS = {"out": "pswpout", "in": "pswpin", "both": "pages"}
-# The program itself, without swap, has other passes.
-BARE = {"out": ("fill", "pages"), "in": ("in", "pages")}
+# The program itself, without swap.
+BARE = {"out": ("out", "pages"), "in": ("in", "pages")}
 # Of one page, a request and an answer at least; two, unless TCP puts both of two pages into one.
 LINK_PACKETS = 1.5
 STRAY_PACKETS = 0.2
@@ -97,7 +97,8 @@ def _cells(row):
 def table(document):
     """As text."""
     head = [["", "swap-out", "", "", "swap-in", "", "", "both", "", "waits", "packets", "wrong", "daemons' processor time,"],
-            ["row", "us", "ratio", "MiB/s", "us", "ratio", "MiB/s", "us", "ratio", "us", "per page", "words", "us per page out / in"]]
+            ["row", "us", "ratio", "MiB/s", "us", "ratio", "MiB/s", "us", "ratio", "us", "per page", "words",
+             "us per page out / in"]]
     body = [_cells(row) for row in document["rows"] if not row["skipped"]]
     widths = [max(len(line[i]) for line in head + body) for i in range(len(head[0]))]
     lines = ["  ".join(cell.ljust(width) if i in (0, len(widths) - 1) else cell.rjust(width)
