@@ -188,7 +188,7 @@ class BadInput(unittest.TestCase):
         server = self.server()
         daemon = Farswapd(self.folder, [server], frontend="fuse")
         self.addCleanup(daemon.stop)
-        self.farswapd(daemon.mount_dir + "|busy", "--mount-dir", daemon.mount_dir,
+        self.farswapd(daemon.mount_dir + "|busy", "--mount-dir", daemon.mount_dir, "--start-timeout", "30s",
                       servers=server.control_address, frontend="fuse", one_line=False)
         self.assertIn(daemon.endpoint, swap_devices())
         self.assertEqual(daemon.stop(), 0, daemon.log())
