@@ -105,7 +105,7 @@ static int map_transparent(struct mem_region *region, size_t len_bytes)
 	return 0;
 }
 
-/* Writes every page once. Asking the kernel to do it reports what a store could only die of. */
+/* Has every page brought in for writing. Asking the kernel to do it reports what a store could only die of. */
 static int populate(struct mem_region *region)
 {
 	if (madvise(region->base, region->len_bytes, MADV_POPULATE_WRITE) == 0)
@@ -116,7 +116,7 @@ static int populate(struct mem_region *region)
 		return -errno;
 	/* Before Linux 5.14. */
 	for (size_t at = 0; at < region->len_bytes; at += FSW_PAGE_SIZE)
-		((volatile char *)region->base)[at] = 0;
+		*((volatile char *)region->base + at) = ((volatile char *)region->base)[at];
 	return 0;
 }
 
@@ -145,6 +145,27 @@ static int map_any(struct mem_region *region, size_t len_bytes, unsigned flags)
 	return map_small(region, len_bytes);
 }
 
+/* Does with what was mapped what the flags say. On failure nothing is left of it. */
+static int finish_open(struct mem_region *region, struct mem_region *opened, unsigned flags)
+{
+	int ret = 0;
+
+	if (flags & MEM_REGION_TOUCH)
+		ret = populate(opened);
+	if (ret == 0 && (flags & MEM_REGION_LOCK))
+		ret = lock(opened);
+	if (ret < 0) {
+		mem_region_close(opened);
+		return ret;
+	}
+	if (flags & MEM_REGION_IO) {
+		mem_io_add(opened->base, opened->len_bytes);
+		opened->io = true;
+	}
+	*region = *opened;
+	return 0;
+}
+
 int mem_region_open(struct mem_region *region, size_t len_bytes, unsigned flags)
 {
 	struct mem_region opened;
@@ -161,26 +182,19 @@ int mem_region_open(struct mem_region *region, size_t len_bytes, unsigned flags)
 	ret = map_any(&opened, len_bytes, flags);
 	if (ret < 0)
 		return ret;
-	if (flags & MEM_REGION_TOUCH) {
-		ret = populate(&opened);
-		if (ret < 0)
-			goto out_close;
-	}
-	if (flags & MEM_REGION_LOCK) {
-		ret = lock(&opened);
-		if (ret < 0)
-			goto out_close;
-	}
-	if (flags & MEM_REGION_IO) {
-		mem_io_add(opened.base, opened.len_bytes);
-		opened.io = true;
-	}
-	*region = opened;
-	return 0;
+	return finish_open(region, &opened, flags);
+}
 
-out_close:
-	mem_region_close(&opened);
-	return ret;
+int mem_region_open_file(struct mem_region *region, int fd, uint64_t offset_bytes, size_t len_bytes, unsigned flags)
+{
+	struct mem_region opened = { .len_bytes = len_bytes, .pages = MEM_REGION_PAGES_SMALL };
+
+	if (len_bytes == 0 || len_bytes % FSW_PAGE_SIZE != 0 || offset_bytes % FSW_PAGE_SIZE != 0)
+		return -EINVAL;
+	opened.base = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset_bytes);
+	if (opened.base == MAP_FAILED)
+		return -errno;
+	return finish_open(region, &opened, flags);
 }
 
 void mem_region_close(struct mem_region *region)

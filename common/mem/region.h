@@ -35,6 +35,14 @@ enum mem_region_flags {
  */
 int mem_region_open(struct mem_region *region, size_t len_bytes, unsigned flags) BASE_MUST_CHECK;
 
+/*
+ * The same of a part of a file in memory (tmpfs, ramfs), which everybody who maps it shares; what is in it already stays.
+ * The part is there, and whole pages. Flags: MEM_REGION_TOUCH, which brings pages in that are missing, and MEM_REGION_LOCK.
+ * What the machine has is not asked first, since that would count what is there already: new pages are the caller's care.
+ */
+int mem_region_open_file(struct mem_region *region, int fd, uint64_t offset_bytes, size_t len_bytes,
+			 unsigned flags) BASE_MUST_CHECK;
+
 /* Accepts a zeroed region. */
 void mem_region_close(struct mem_region *region);
 
