@@ -41,6 +41,7 @@ struct backend_slab {
 	uint32_t key;	/* remote: the lender's key */
 	uint32_t nr_slots; /* a power of two */
 	uint32_t session;  /* remote: of which session with the server; an older one is dead */
+	uint32_t id;	   /* vswap's number of it, while it has it */
 };
 
 struct backend_ops {
@@ -71,6 +72,7 @@ struct backend {
 	 */
 	atomic_uint_fast64_t fence;
 	struct backend_counters counters[BACKEND_MAX_QUEUES];
+	uint32_t record; /* with a state file: which of its sessions is that with this server, or STATE_DISK */
 	void *vswap; /* the virtual swap layer's own part */
 };
 

@@ -8,6 +8,7 @@
 
 #include "client/backend/backend.h"
 #include "client/comp/comp.h"
+#include "client/state/state.h"
 #include "client/vswap/vswap.h"
 #include "common/stats/histogram.h"
 
@@ -27,9 +28,15 @@ struct vswap_options {
 	uint64_t comp_limit_bytes;
 	enum comp_algorithm comp_algorithm;
 	int comp_level;
+	/*
+	 * What the device needs to outlive the daemon is kept there; it outlives the vswap. NULL: nowhere. If a daemon that has
+	 * died has left something in it, its slabs are to be added again first (vswap_slab_add_again), then everything else is
+	 * derived (vswap_rebuild), and only then may requests come. Only for a device without entries or compressed pages.
+	 */
+	struct state *state;
 };
 
-/* 0, -EINVAL, -ENOMEM. */
+/* 0, -EINVAL, -ENOMEM, -EUCLEAN: the state file is damaged. */
 int vswap_create(const struct vswap_options *options, struct vswap **ret_vswap) BASE_MUST_CHECK;
 /* All reactors stopped, all requests done. Accepts NULL. Slabs that are still there are the caller's again. */
 void vswap_free(struct vswap *vswap);
@@ -77,6 +84,9 @@ int vswap_backend_remove(struct vswap *vswap, struct backend *backend) BASE_MUST
 
 /* 0; -ENOSPC (max_slabs), -ENOMEM, -EINVAL (slots not a power of two from 2^8 to 2^18). */
 int vswap_slab_add(struct vswap *vswap, struct backend_slab *slab) BASE_MUST_CHECK;
+
+/* A slab of a state file's: under the number that it has on record, slab->id. As vswap_slab_add. */
+int vswap_slab_add_again(struct vswap *vswap, struct backend_slab *slab) BASE_MUST_CHECK;
 
 /*
  * Takes back up to `max` slabs of the backend that hold no live slot (all of them if `max` is large enough), so that they

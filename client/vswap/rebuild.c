@@ -109,10 +109,13 @@ static uint32_t rebuild_table(struct rebuild *rebuild, struct table *table, uint
 	for (i = 0; i < TABLE_ENTRIES; i++) {
 		uint64_t word = atomic_load_explicit(&table->word[i], memory_order_relaxed);
 
+		/* Nobody is at work: the claim is that of a daemon that has died. */
+		if (word_is_claimed(word)) {
+			word = word_release(word);
+			atomic_store_explicit(&table->word[i], word, memory_order_relaxed);
+		}
 		if (word_tag(word) == WORD_NONE)
 			continue;
-		if (word_is_claimed(word))
-			word = word_release(word);
 		if (!rebuild_holders(rebuild->vswap, first + i, &word)) {
 			atomic_store_explicit(&table->word[i], word_next(word, WORD_NONE, 0), memory_order_relaxed);
 			continue;

@@ -12,13 +12,14 @@
 #include "client/vswap/place.h"
 #include "common/sys/rcu.h"
 
-int slab_map_init(struct slab_map *map, uint32_t max_slabs)
+int slab_map_init(struct slab_map *map, uint32_t max_slabs, struct state *state)
 {
 	struct slab_list *list;
 	int err;
 
 	memset(map, 0, sizeof(*map));
 	map->max_slabs = max_slabs;
+	map->state = state;
 	err = mem_region_open(&map->by_id_region, max_slabs * sizeof(*map->by_id), MEM_REGION_TOUCH);
 	if (err < 0)
 		return err;
@@ -107,24 +108,26 @@ static int slab_list_replace(struct slab_map *map, struct slab *add, struct slab
 	return 0;
 }
 
-int slab_add(struct slab_map *map, struct backend_slab *lent)
+/* A number that is on record for a slab on its way back to its server is not free. */
+static bool slab_id_is_free(const struct slab_map *map, uint32_t id)
+{
+	return !atomic_load(&map->by_id[id]) &&
+	       (!map->state || atomic_load(&state_slab(map->state, id)->status) == STATE_SLAB_NONE);
+}
+
+/* Puts it into the map. A word can name it as soon as it is in the list, so by then it is on record. */
+static int slab_insert(struct slab_map *map, struct backend_slab *lent, uint32_t id)
 {
 	struct slab *slab;
-	uint32_t id;
 	int err;
 
-	if (!base_is_power_of_two(lent->nr_slots) || lent->nr_slots < SLAB_MIN_SLOTS || lent->nr_slots > WORD_MAX_SLOTS)
-		return -EINVAL;
-	for (id = 0; id < map->max_slabs && atomic_load(&map->by_id[id]); id++)
-		;
-	if (id == map->max_slabs)
-		return -ENOSPC;
 	slab = calloc(1, sizeof(*slab));
 	if (!slab)
 		return -ENOMEM;
 	slab->lent = lent;
 	slab->backend = lent->backend;
 	slab->id = id;
+	lent->id = id;
 	slab->nr_slots = lent->nr_slots;
 	slab->nr_clusters = (lent->nr_slots + SLAB_CLUSTER_SLOTS - 1) / SLAB_CLUSTER_SLOTS;
 	slab->tag = lent->backend->kind == BACKEND_REMOTE ? WORD_REMOTE : WORD_DISK;
@@ -147,13 +150,48 @@ fail_slab:
 	return err;
 }
 
+static bool slab_is_good(const struct backend_slab *lent)
+{
+	return base_is_power_of_two(lent->nr_slots) && lent->nr_slots >= SLAB_MIN_SLOTS && lent->nr_slots <= WORD_MAX_SLOTS;
+}
+
+int slab_add(struct slab_map *map, struct backend_slab *lent)
+{
+	uint32_t id;
+	int err;
+
+	if (!slab_is_good(lent))
+		return -EINVAL;
+	for (id = 0; id < map->max_slabs && !slab_id_is_free(map, id); id++)
+		;
+	if (id == map->max_slabs)
+		return -ENOSPC;
+	if (map->state)
+		state_slab_hold(state_slab(map->state, id), lent->backend->record, lent->index, lent->key, lent->nr_slots);
+	err = slab_insert(map, lent, id);
+	if (err < 0 && map->state)
+		atomic_store(&state_slab(map->state, id)->status, STATE_SLAB_NONE);
+	return err;
+}
+
+int slab_add_again(struct slab_map *map, struct backend_slab *lent)
+{
+	if (!slab_is_good(lent) || lent->id >= map->max_slabs || atomic_load(&map->by_id[lent->id]))
+		return -EINVAL;
+	return slab_insert(map, lent, lent->id);
+}
+
 void slab_remove(struct slab_map *map, struct slab *slab)
 {
+	enum state_slab_status status = slab->backend->kind == BACKEND_DISK ? STATE_SLAB_NONE : STATE_SLAB_RETURNING;
+
 	/* Without memory for a shorter list the slab stays in the old one, where its state keeps it from being used. */
 	while (slab_list_replace(map, NULL, slab) < 0)
 		sys_rcu_synchronize();
 	atomic_store_explicit(&map->by_id[slab->id], NULL, memory_order_release);
 	sys_rcu_synchronize();
+	if (map->state)
+		atomic_store(&state_slab(map->state, slab->id)->status, status);
 	atomic_fetch_sub(&map->metadata_bytes, slab->region.len_bytes + sizeof(*slab));
 	slab_free(slab);
 }

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "client/backend/backend.h"
+#include "client/state/state.h"
 #include "client/vswap/word.h"
 #include "common/base/base.h"
 #include "common/base/rand.h"
@@ -59,6 +60,7 @@ struct slab_map {
 	_Atomic(struct slab *) *by_id; /* max_slabs */
 	struct mem_region by_id_region;
 	uint32_t max_slabs;
+	struct state *state; /* where it is on record which slab has which number; NULL: nowhere */
 	_Atomic(struct slab_list *) list;
 	/* Moves on whenever a failed search may find something: slots or clusters given back, slabs added, a drain undone. */
 	_Atomic uint64_t generation;
@@ -82,10 +84,13 @@ enum slot_where { SLOT_ANYWHERE, SLOT_REMOTE_ONLY, SLOT_DISK_ONLY };
 
 /* ---- control threads; calls do not overlap (the caller's lock) ---- */
 
-int slab_map_init(struct slab_map *map, uint32_t max_slabs) BASE_MUST_CHECK;
+/* 0 or -ENOMEM. With a state file, no slab is in the map at first, whatever is on record. */
+int slab_map_init(struct slab_map *map, uint32_t max_slabs, struct state *state) BASE_MUST_CHECK;
 void slab_map_done(struct slab_map *map);
-/* 0, -ENOSPC, -ENOMEM, -EINVAL. Waits for a grace period. */
+/* 0, -ENOSPC, -ENOMEM, -EINVAL. Waits for a grace period. Gives it a number, in lent->id. */
 int slab_add(struct slab_map *map, struct backend_slab *lent) BASE_MUST_CHECK;
+/* The same with the number, lent->id, by which words name it already; it is on record. */
+int slab_add_again(struct slab_map *map, struct backend_slab *lent) BASE_MUST_CHECK;
 /* Out of the list of placement and out of by_id; frees it after a grace period. No slot is used, no cursor is in it. */
 void slab_remove(struct slab_map *map, struct slab *slab);
 

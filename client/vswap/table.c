@@ -25,48 +25,12 @@ static size_t table_stride(void)
 	return base_align_up(sizeof(struct table), FSW_CACHE_LINE);
 }
 
-int table_map_init(struct table_map *map, uint64_t nr_pages, uint32_t reserve)
+static void table_give(struct table_map *map, struct table *table)
 {
-	uint64_t nr_clusters = (nr_pages + TABLE_ENTRIES - 1) >> TABLE_SHIFT;
-	int err;
-
-	memset(map, 0, sizeof(*map));
-	map->nr_pages = nr_pages;
-	map->nr_nodes = (uint32_t)((nr_clusters + TABLE_NODE_FANOUT - 1) >> TABLE_NODE_SHIFT);
-	map->reserve = reserve;
-	lock_mutex_init(&map->refill_lock);
-	cds_lfs_init(&map->free);
-	err = mem_region_open(&map->root_region, map->nr_nodes * sizeof(*map->root), MEM_REGION_TOUCH);
-	if (err < 0)
-		goto fail_lock;
-	map->root = map->root_region.base;
-	err = table_refill(map);
-	if (err < 0)
-		goto fail_root;
-	return 0;
-
-fail_root:
-	table_map_done(map);
-	return err;
-fail_lock:
-	lock_mutex_done(&map->refill_lock);
-	cds_lfs_destroy(&map->free);
-	return err;
-}
-
-void table_map_done(struct table_map *map) LOCK_NO_ANALYSIS
-{
-	struct table_region *region;
-
-	sys_rcu_barrier();
-	while ((region = map->regions) != NULL) {
-		map->regions = region->next;
-		mem_region_close(&region->region);
-		free(region);
-	}
-	mem_region_close(&map->root_region);
-	cds_lfs_destroy(&map->free);
-	lock_mutex_done(&map->refill_lock);
+	cds_lfs_node_init(&table->free_link);
+	atomic_fetch_add_explicit(&map->nr_free, 1, memory_order_relaxed);
+	sys_tsan_release(&table->free_link); /* the push and the pop are full barriers, which TSan does not see */
+	cds_lfs_push(&map->free, &table->free_link);
 }
 
 bool table_is_coming(const struct table_map *map)
@@ -75,12 +39,11 @@ bool table_is_coming(const struct table_map *map)
 	return atomic_load(&map->nr_returning) != 0 || atomic_load(&map->nr_free) != 0;
 }
 
-static void table_give(struct table_map *map, struct table *table)
+static int table_region_open(struct table_map *map, struct table_region *region, uint64_t nr)
 {
-	cds_lfs_node_init(&table->free_link);
-	atomic_fetch_add_explicit(&map->nr_free, 1, memory_order_relaxed);
-	sys_tsan_release(&table->free_link); /* the push and the pop are full barriers, which TSan does not see */
-	cds_lfs_push(&map->free, &table->free_link);
+	if (map->state)
+		return state_items_add(map->state, nr, &region->region);
+	return mem_region_open(&region->region, nr * table_stride(), MEM_REGION_TOUCH);
 }
 
 int table_refill(struct table_map *map)
@@ -94,7 +57,9 @@ int table_refill(struct table_map *map)
 		uint64_t i;
 
 		nr = base_max_u64(TABLE_REGION_MIN, base_min_u64(TABLE_REGION_MAX, nr));
-		err = region ? mem_region_open(&region->region, nr * table_stride(), MEM_REGION_TOUCH) : -ENOMEM;
+		if (map->state)
+			nr = base_align_up(nr, STATE_ITEMS_UNIT);
+		err = region ? table_region_open(map, region, nr) : -ENOMEM;
 		if (err < 0) {
 			free(region);
 			break;
@@ -121,6 +86,9 @@ static struct table *table_take(struct table_map *map)
 	if (!node)
 		return NULL;
 	sys_tsan_acquire(node);
+	/* Before anything is written to where words were: see table_is_left. */
+	atomic_store_explicit(&BASE_CONTAINER_OF(node, struct table, free_link)->kind, 0, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst);
 	if (atomic_fetch_sub_explicit(&map->nr_free, 1, memory_order_relaxed) == map->reserve / 2 + 1 && map->low)
 		map->low(map->low_arg);
 	return BASE_CONTAINER_OF(node, struct table, free_link);
@@ -162,6 +130,19 @@ static struct table_node *table_node_get(struct table_map *map, uint64_t cluster
 	return node;
 }
 
+/* Everything of a table that does not outlive a daemon. */
+static void table_init_rest(struct table *table, uint32_t live)
+{
+	atomic_store_explicit(&table->live, live, memory_order_relaxed);
+	atomic_store_explicit(&table->nr_waiters, 0, memory_order_relaxed);
+	lock_mutex_init(&table->lock);
+	TAILQ_INIT(&table->waiters);
+	atomic_store_explicit(&table->folios, NULL, memory_order_relaxed);
+	table->nr_folios = 0;
+	table->nr_entries = 0;
+	atomic_store_explicit(&table->place, 0, memory_order_relaxed);
+}
+
 static struct table *table_new(struct table_map *map, uint64_t cluster)
 {
 	struct table *table = table_take(map);
@@ -174,17 +155,148 @@ static struct table *table_new(struct table_map *map, uint64_t cluster)
 		atomic_store_explicit(&table->word[i], 0, memory_order_relaxed);
 		atomic_store_explicit(&table->checksum[i], 0, memory_order_relaxed);
 	}
-	atomic_store_explicit(&table->live, 1, memory_order_relaxed); /* the pin of who asks */
-	atomic_store_explicit(&table->nr_waiters, 0, memory_order_relaxed);
-	lock_mutex_init(&table->lock);
-	TAILQ_INIT(&table->waiters);
-	atomic_store_explicit(&table->folios, NULL, memory_order_relaxed);
-	table->nr_folios = 0;
-	table->nr_entries = 0;
-	atomic_store_explicit(&table->place, 0, memory_order_relaxed);
+	table_init_rest(table, 1); /* the pin of who asks */
 	table->cluster = (uint32_t)cluster;
+	atomic_store_explicit(&table->kind, TABLE_KIND, memory_order_release);
 	return table;
 }
+
+/* ---- tables that a dead daemon has left ---- */
+
+TAILQ_HEAD(table_list, table);
+
+/* Whether it is one, and not empty. A daemon that dies may leave anything but words in it. */
+static bool table_is_left(const struct table *table)
+{
+	uint64_t words = 0;
+
+	if (atomic_load_explicit(&table->kind, memory_order_relaxed) != TABLE_KIND)
+		return false;
+	for (unsigned i = 0; i < TABLE_ENTRIES && words == 0; i++)
+		words = word_tag(atomic_load_explicit(&table->word[i], memory_order_relaxed)) != WORD_NONE;
+	return words != 0;
+}
+
+/* Sorts the memory that is there into tables and what is free. */
+static int table_map_left(struct table_map *map, uint64_t nr, struct table_list *ret_left)
+{
+	struct table_region *region = calloc(1, sizeof(*region));
+	int err = region ? state_items_map(map->state, nr, &region->region) : -ENOMEM;
+
+	if (err < 0) {
+		free(region);
+		return err;
+	}
+	region->next = map->regions;
+	map->regions = region;
+	atomic_fetch_add_explicit(&map->reserved_bytes, region->region.len_bytes, memory_order_relaxed);
+	for (uint64_t i = 0; i < nr; i++) {
+		struct table *table = (void *)((char *)region->region.base + i * table_stride());
+
+		table->map = map;
+		if (table_is_left(table))
+			TAILQ_INSERT_TAIL(ret_left, table, link);
+		else
+			table_give(map, table);
+	}
+	return 0;
+}
+
+static int table_adopt(struct table_map *map, struct table *table)
+{
+	uint64_t cluster = table->cluster;
+	_Atomic(struct table *) *place;
+	struct table_node *node = NULL;
+	uint32_t nr_live = 0;
+	int err = 0;
+
+	if (cluster >= (map->nr_pages + TABLE_ENTRIES - 1) >> TABLE_SHIFT)
+		return -EUCLEAN;
+	while (err == 0 && !(node = table_node_get(map, cluster, true)))
+		err = table_refill(map);
+	if (err < 0)
+		return err;
+	place = &node->table[cluster & (TABLE_NODE_FANOUT - 1)];
+	if (atomic_load_explicit(place, memory_order_relaxed))
+		return -EUCLEAN;
+	for (unsigned i = 0; i < TABLE_ENTRIES; i++)
+		nr_live += word_tag(atomic_load_explicit(&table->word[i], memory_order_relaxed)) != WORD_NONE;
+	table_init_rest(table, nr_live);
+	atomic_fetch_add_explicit(&map->nr_tables, 1, memory_order_relaxed);
+	atomic_store_explicit(place, table, memory_order_release);
+	return 0;
+}
+
+static int table_map_adopt(struct table_map *map)
+{
+	struct table_list left = TAILQ_HEAD_INITIALIZER(left);
+	struct table *table;
+	uint64_t nr = 0;
+	int err = state_items_begin(map->state, table_stride(), &nr);
+
+	if (err == 0 && nr > 0)
+		err = table_map_left(map, nr, &left);
+	/* The pop of a lock-free stack, though nobody else is here. */
+	sys_rcu_read_lock();
+	while (err == 0 && (table = TAILQ_FIRST(&left))) {
+		TAILQ_REMOVE(&left, table, link);
+		err = table_adopt(map, table);
+	}
+	sys_rcu_read_unlock();
+	return err;
+}
+
+/* ---- the map ---- */
+
+int table_map_init(struct table_map *map, uint64_t nr_pages, uint32_t reserve, struct state *state)
+{
+	uint64_t nr_clusters = (nr_pages + TABLE_ENTRIES - 1) >> TABLE_SHIFT;
+	int err;
+
+	memset(map, 0, sizeof(*map));
+	map->nr_pages = nr_pages;
+	map->nr_nodes = (uint32_t)((nr_clusters + TABLE_NODE_FANOUT - 1) >> TABLE_NODE_SHIFT);
+	map->reserve = reserve;
+	map->state = state;
+	lock_mutex_init(&map->refill_lock);
+	cds_lfs_init(&map->free);
+	err = mem_region_open(&map->root_region, map->nr_nodes * sizeof(*map->root), MEM_REGION_TOUCH);
+	if (err < 0)
+		goto fail_lock;
+	map->root = map->root_region.base;
+	if (state)
+		err = table_map_adopt(map);
+	if (err == 0)
+		err = table_refill(map);
+	if (err < 0)
+		goto fail_root;
+	return 0;
+
+fail_root:
+	table_map_done(map);
+	return err;
+fail_lock:
+	lock_mutex_done(&map->refill_lock);
+	cds_lfs_destroy(&map->free);
+	return err;
+}
+
+void table_map_done(struct table_map *map) LOCK_NO_ANALYSIS
+{
+	struct table_region *region;
+
+	sys_rcu_barrier();
+	while ((region = map->regions) != NULL) {
+		map->regions = region->next;
+		mem_region_close(&region->region);
+		free(region);
+	}
+	mem_region_close(&map->root_region);
+	cds_lfs_destroy(&map->free);
+	lock_mutex_done(&map->refill_lock);
+}
+
+/* ---- tables in use ---- */
 
 struct table_folios *table_folios_get(struct table *table)
 {

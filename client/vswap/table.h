@@ -7,6 +7,9 @@
  * period. So a reader finds no table or a table of NONE, never another cluster's words.
  *
  * Memory comes from a reserve that a control thread fills (table_refill); the data path only takes from it.
+ *
+ * With a state file (client/state) that memory lies in it, and the tables of a daemon that was killed are found again: what
+ * is used as a table says so (`kind`), from when its words have been cleared until it is taken from the reserve anew.
  */
 #ifndef FARSWAP_CLIENT_VSWAP_TABLE_H
 #define FARSWAP_CLIENT_VSWAP_TABLE_H
@@ -17,6 +20,7 @@
 #include <urcu/lfstack.h>
 
 #include "client/io.h"
+#include "client/state/state.h"
 #include "client/vswap/word.h"
 #include "common/base/base.h"
 #include "common/base/lock.h"
@@ -26,6 +30,7 @@
 
 #define TABLE_SHIFT 9
 #define TABLE_ENTRIES (1u << TABLE_SHIFT)
+#define TABLE_KIND 0x7461626cu
 
 TAILQ_HEAD(io_waiter_list, io_waiter);
 
@@ -52,6 +57,7 @@ struct table {
 	uint16_t nr_entries; /* words that are not NONE */
 	uint8_t order;	     /* of the allocations that it was last opened for */
 	_Atomic uint8_t place; /* enum cluster_place; changes under the lock of the map of clusters */
+	_Atomic uint32_t kind; /* TABLE_KIND, or not a table (now) */
 	TAILQ_ENTRY(table) link;
 	struct sys_rcu_head rcu;
 	struct cds_lfs_node free_link;
@@ -83,6 +89,7 @@ struct table_map {
 	_Atomic uint32_t nr_returning; /* freed, and waiting for the end of their grace period */
 	_Atomic uint32_t nr_tables; /* in use, nodes included */
 	uint32_t reserve;
+	struct state *state; /* where the memory comes from; NULL: from the system */
 	/* The reserve has become half used. Called by who took the table, in its read-side section. NULL: nobody asks. */
 	void (*low)(void *arg);
 	void *low_arg;
@@ -91,8 +98,12 @@ struct table_map {
 	_Atomic uint64_t reserved_bytes;
 };
 
-/* 0 or -ENOMEM. Control thread. */
-int table_map_init(struct table_map *map, uint64_t nr_pages, uint32_t reserve) BASE_MUST_CHECK;
+/*
+ * Control thread. state: NULL, or the file that the tables are to lie in, and the tables that are in it already: their words
+ * are those of a daemon that has died, and what is derived from them is not there yet (vswap_rebuild). 0; -ENOMEM; -EUCLEAN:
+ * the file is damaged.
+ */
+int table_map_init(struct table_map *map, uint64_t nr_pages, uint32_t reserve, struct state *state) BASE_MUST_CHECK;
 /* Nothing runs any more. Waits for frees that are under way. */
 void table_map_done(struct table_map *map);
 

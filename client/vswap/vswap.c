@@ -69,7 +69,7 @@ static int vswap_create_entries(struct vswap *vswap, const struct vswap_options 
 	if (nr_all > VSWAP_MAX_PAGES)
 		return -EINVAL;
 	err = table_map_init(&vswap->tables, nr_all,
-			     options->reserve_tables ? options->reserve_tables : VSWAP_DEFAULT_RESERVE);
+			     options->reserve_tables ? options->reserve_tables : VSWAP_DEFAULT_RESERVE, options->state);
 	if (err < 0)
 		return err;
 	err = cluster_map_init(&vswap->clusters, &vswap->tables, first, nr);
@@ -136,7 +136,7 @@ int vswap_create(const struct vswap_options *options, struct vswap **ret_vswap)
 	if ((options->nr_pages == 0 && options->nr_entries == 0) || options->nr_pages > VSWAP_MAX_PAGES ||
 	    options->nr_entries > VSWAP_MAX_PAGES || options->nr_folio_ios > VSWAP_MAX_FOLIO_IOS ||
 	    options->nr_queues == 0 || options->nr_queues >= BACKEND_MAX_QUEUES || options->max_slabs == 0 ||
-	    options->max_slabs > WORD_MAX_SLABS)
+	    options->max_slabs > WORD_MAX_SLABS || (options->state && (options->nr_entries || options->comp_limit_bytes)))
 		return -EINVAL;
 	if (seed == 0 && getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		return -errno;
@@ -155,7 +155,7 @@ int vswap_create(const struct vswap_options *options, struct vswap **ret_vswap)
 	err = vswap_create_entries(vswap, options);
 	if (err < 0)
 		goto fail_queues;
-	err = slab_map_init(&vswap->slabs, options->max_slabs);
+	err = slab_map_init(&vswap->slabs, options->max_slabs, options->state);
 	if (err < 0)
 		goto fail_entries;
 	room_init(vswap);
@@ -279,17 +279,28 @@ static void vswap_room_added(void *arg)
 	mover_slots_freed(arg);
 }
 
-int vswap_slab_add(struct vswap *vswap, struct backend_slab *slab)
+static int vswap_slab_take(struct vswap *vswap, struct backend_slab *slab,
+			   int (*add)(struct slab_map *map, struct backend_slab *lent))
 {
 	struct sys_reactor *reactor = vswap_mover_queue(vswap)->reactor;
 	int err;
 
 	lock_acquire(&vswap->lock);
-	err = slab_add(&vswap->slabs, slab);
+	err = add(&vswap->slabs, slab);
 	lock_release(&vswap->lock);
 	if (err == 0 && reactor)
 		sys_reactor_call(reactor, vswap_room_added, vswap->mover);
 	return err;
+}
+
+int vswap_slab_add(struct vswap *vswap, struct backend_slab *slab)
+{
+	return vswap_slab_take(vswap, slab, slab_add);
+}
+
+int vswap_slab_add_again(struct vswap *vswap, struct backend_slab *slab)
+{
+	return vswap_slab_take(vswap, slab, slab_add_again);
 }
 
 /* On the queue's reactor: gives its open cluster back if its slab is leaving. */

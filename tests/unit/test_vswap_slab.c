@@ -20,7 +20,7 @@ static struct slots *slots_create(void)
 
 	assert_non_null(s);
 	memset(s, 0, sizeof(*s));
-	assert_int_equal(slab_map_init(&s->map, 8), 0);
+	assert_int_equal(slab_map_init(&s->map, 8, NULL), 0);
 	s->remote.kind = BACKEND_REMOTE;
 	s->disk.kind = BACKEND_DISK;
 	s->remote.vswap = &s->place[0];

@@ -25,7 +25,7 @@ static struct sys_reactor *reactor_new(void)
 
 static void map_init(struct table_map *map, uint32_t reserve)
 {
-	assert_int_equal(table_map_init(map, DEVICE_PAGES, reserve), 0);
+	assert_int_equal(table_map_init(map, DEVICE_PAGES, reserve, NULL), 0);
 	sys_rcu_read_lock();
 }
 
