@@ -22,7 +22,10 @@ int frontend_memory_open(struct mem_region *region, size_t len_bytes, const char
  */
 int frontend_swap_on(const char *what, const char *device, uint64_t nr_pages, int priority) BASE_MUST_CHECK;
 
-/* As swap_area_off, and the log says why not. */
+/*
+ * Control thread; the reactors run. As swap_area_off, whoever has turned it on: an operator may have, by swapon(8). The log
+ * says why not, in a line of `what`.
+ */
 int frontend_swap_off(const char *what, const char *device) BASE_MUST_CHECK;
 
 #endif

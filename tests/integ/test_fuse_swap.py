@@ -211,6 +211,16 @@ class FuseSwapTest(unittest.TestCase):
         self.assert_nothing_left()
         self.assertEqual(hog.communicate(timeout=DEADLINE_S)[0], "0 wrong words\n")
 
+    def test_swap_that_was_turned_on_by_hand(self):
+        server = self.start("loop")
+        device = server.ready[1]
+        for command in (["mkswap", device], ["swapon", device]):
+            self.assertEqual(run(*command).returncode, 0, command)
+        self.assertIn(device, swaps())
+        server.terminate()
+        self.assertNotIn(device, swaps())
+        self.assert_nothing_left()
+
     def test_no_room_to_turn_swap_off(self):
         cgroup = self.make_cgroup()
         if not cgroup.disable_oom_killer():

@@ -72,6 +72,11 @@ is_gone || farswap_fail "$farswap_device is still there"
 ! grep -q 'was to last' farswapd.log || farswap_fail "a connection was lost"
 farswap_say "down, $((discards / 8)) pages discarded"
 
+# ---- turned on by hand ----
+
+farswap_swap_by_hand --size 80M --frontend nbd-kernel
+is_gone || farswap_fail "$farswap_device is still there"
+
 # ---- killed with swap in use ----
 
 # With no ublk here, it is what auto takes.

@@ -64,6 +64,11 @@ wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 is_gone || farswap_fail "$farswap_device is still there"
 farswap_say "down, $((discards / 8)) pages discarded"
 
+# ---- turned on by hand ----
+
+farswap_swap_by_hand --size 80M --frontend ublk
+is_gone || farswap_fail "$farswap_device is still there"
+
 # ---- killed with swap in use ----
 
 farswap_start --size 80M --queues 2 --frontend ublk

@@ -205,15 +205,6 @@ static void detach_loop(struct fuse_frontend *frontend)
 	frontend->device[0] = '\0';
 }
 
-static int turn_swap_on(struct fuse_frontend *frontend, int priority)
-{
-	int ret = frontend_swap_on("fuse", frontend->device, frontend->nr_pages, priority);
-
-	if (ret == 0)
-		atomic_store(&frontend->swap_on, true);
-	return ret;
-}
-
 static int put_up(struct fuse_frontend *frontend, const struct fuse_frontend_options *options)
 {
 	int ret;
@@ -233,7 +224,7 @@ static int put_up(struct fuse_frontend *frontend, const struct fuse_frontend_opt
 			goto out_mount;
 	}
 	if (options->swap) {
-		ret = turn_swap_on(frontend, options->priority);
+		ret = frontend_swap_on("fuse", frontend->device, frontend->nr_pages, options->priority);
 		if (ret < 0)
 			goto out_loop;
 	}
@@ -279,14 +270,7 @@ int fuse_frontend_start(const struct fuse_frontend_options *options, struct fuse
 
 int fuse_frontend_swap_off(struct fuse_frontend *frontend)
 {
-	int ret;
-
-	if (!atomic_load(&frontend->swap_on))
-		return 0;
-	ret = frontend_swap_off("fuse", frontend->device);
-	if (ret == 0)
-		atomic_store(&frontend->swap_on, false);
-	return ret;
+	return frontend->device[0] == '\0' ? 0 : frontend_swap_off("fuse", frontend->device);
 }
 
 int fuse_frontend_stop(struct fuse_frontend *frontend)

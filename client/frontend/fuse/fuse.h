@@ -48,8 +48,9 @@ int fuse_frontend_start(const struct fuse_frontend_options *options,
 			struct fuse_frontend **ret_frontend) BASE_MUST_CHECK;
 
 /*
- * Control thread; the reactors run. Turns swap off by swapoff(8), which reads everything back and may take long. 0, also
- * when it is off already; below 0 (-ENOMEM above all: no room in memory) it is on as before. See swap_area_off.
+ * Control thread; the reactors run. Turns swap off, whoever has turned it on, by swapoff(8), which reads everything back and
+ * may take long. 0, also when it is off already; below 0 (-ENOMEM above all: no room in memory) it is on as before. See
+ * swap_area_off.
  */
 int fuse_frontend_swap_off(struct fuse_frontend *frontend) BASE_MUST_CHECK;
 

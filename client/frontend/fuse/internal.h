@@ -8,7 +8,6 @@
 #define FARSWAP_CLIENT_FRONTEND_FUSE_INTERNAL_H
 
 #include <semaphore.h>
-#include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "client/frontend/fuse/fuse.h"
@@ -75,7 +74,6 @@ struct fuse_frontend {
 	sem_t initialized; /* posted when the kernel and libfuse have agreed */
 	struct loop_device loop;
 	char device[LOOP_PATH_BYTES]; /* "" without one */
-	atomic_bool swap_on;
 	unsigned nr_queues;
 	struct fuse_queue *queues;
 };

@@ -5,7 +5,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +40,6 @@ struct nbd_kernel {
 	uint32_t index;
 	char device[PATH_BYTES]; /* "/dev/nbd0" */
 	char dir[PATH_BYTES];	 /* "/sys/block/nbd0" */
-	atomic_bool swap_on;
 };
 
 /* ---- what dead daemons have left ---- */
@@ -282,7 +280,6 @@ static int put_up(struct nbd_kernel *kernel, const struct nbd_kernel_options *op
 		ret = frontend_swap_on(WHAT, kernel->device, kernel->nr_pages, options->priority);
 	if (ret < 0)
 		goto out_device;
-	atomic_store(&kernel->swap_on, options->swap);
 	return 0;
 
 out_device:
@@ -322,14 +319,7 @@ int nbd_kernel_start(const struct nbd_kernel_options *options, struct nbd_kernel
 
 int nbd_kernel_swap_off(struct nbd_kernel *kernel)
 {
-	int ret;
-
-	if (!atomic_load(&kernel->swap_on))
-		return 0;
-	ret = frontend_swap_off(WHAT, kernel->device);
-	if (ret == 0)
-		atomic_store(&kernel->swap_on, false);
-	return ret;
+	return frontend_swap_off(WHAT, kernel->device);
 }
 
 int nbd_kernel_stop(struct nbd_kernel *kernel)

@@ -8,7 +8,6 @@
 #define FARSWAP_CLIENT_FRONTEND_UBLK_INTERNAL_H
 
 #include <semaphore.h>
-#include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "client/frontend/ublk/control.h"

@@ -23,7 +23,6 @@ struct ublk_frontend {
 	struct ublk_control control;
 	struct ublk_device device;
 	uint64_t nr_pages;
-	atomic_bool swap_on;
 };
 
 static int check_flags(const struct ublksrv_ctrl_dev_info *info)
@@ -80,15 +79,6 @@ static void tune(const struct ublksrv_ctrl_dev_info *info)
 		log_info("ublk: %s is as the kernel has made it", dir);
 }
 
-static int turn_swap_on(struct ublk_frontend *frontend, int priority)
-{
-	int ret = frontend_swap_on("ublk", frontend->device.path, frontend->nr_pages, priority);
-
-	if (ret == 0)
-		atomic_store(&frontend->swap_on, true);
-	return ret;
-}
-
 /* The device has been made: serves it, and starts it. */
 static int bring_up(struct ublk_frontend *frontend, const struct ublk_frontend_options *options,
 		    const struct ublksrv_ctrl_dev_info *info)
@@ -110,7 +100,7 @@ static int bring_up(struct ublk_frontend *frontend, const struct ublk_frontend_o
 	}
 	tune(info);
 	if (options->swap) {
-		ret = turn_swap_on(frontend, options->priority);
+		ret = frontend_swap_on("ublk", frontend->device.path, frontend->nr_pages, options->priority);
 		if (ret < 0)
 			goto out_device;
 	}
@@ -190,14 +180,7 @@ int ublk_frontend_probe(void)
 
 int ublk_frontend_swap_off(struct ublk_frontend *frontend)
 {
-	int ret;
-
-	if (!atomic_load(&frontend->swap_on))
-		return 0;
-	ret = frontend_swap_off("ublk", frontend->device.path);
-	if (ret == 0)
-		atomic_store(&frontend->swap_on, false);
-	return ret;
+	return frontend_swap_off("ublk", frontend->device.path);
 }
 
 int ublk_frontend_stop(struct ublk_frontend *frontend)

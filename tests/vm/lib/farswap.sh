@@ -94,6 +94,19 @@ farswap_used_above()
 	[ "${used:-0}" -gt "$1" ]
 }
 
+# farswap_swap_by_hand ARG...: of a farswapd that did not turn it on, and turns it off all the same before it ends.
+farswap_swap_by_hand()
+{
+	farswap_start --swap=no "$@"
+	farswap_ready
+	! farswap_is_swap "$farswap_device" || farswap_fail "swap is on"
+	mkswap "$farswap_device" >/dev/null && swapon "$farswap_device" || farswap_fail "swap cannot be turned on by hand"
+	kill -TERM "$farswap_daemon"
+	wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+	! farswap_is_swap "$farswap_device" || farswap_fail "swap that was turned on by hand is still on"
+	farswap_say "swap that was turned on by hand is off"
+}
+
 # farswap_queue_is ATTRIBUTE PATTERN: of the device's request queue.
 farswap_queue_is()
 {
