@@ -37,8 +37,7 @@ struct ublk_tag {
 	uint16_t number;
 	struct ublksrv_io_desc desc; /* a copy: the kernel's own is shared memory */
 	char *small;
-	void *big;	 /* for a request that needs more, else NULL */
-	bool wants_data; /* a write that has asked for it */
+	void *big; /* for a request that needs more, else NULL */
 };
 
 TAILQ_HEAD(ublk_tag_list, ublk_tag);

@@ -3,8 +3,10 @@
  * request, and goes out again with its answer.
  *
  * A write comes twice: first to be told where its data is to be copied, then with the data there. So a tag has a small buffer
- * of its own, and shares big ones. The kernel copies a read's data out of the buffer when it takes the command with the
- * answer, at the end of our turn: until then a big buffer is neither used nor free.
+ * of its own, and shares big ones. When the kernel cannot copy a write's data for want of memory, it asks once more where to;
+ * when it can copy a part of it, that part comes, and the rest as a request of its own. The kernel copies a read's data out of
+ * the buffer when it takes the command with the answer, at the end of our turn: until then a big buffer is neither used nor
+ * free.
  *
  * A queue that was just busy is hot: its reactor looks into the ring in every turn, and epoll knows nothing of it. After
  * spin_ns without a request it is cold: epoll watches the ring and nobody looks.
@@ -64,6 +66,11 @@ static uint64_t tag_len_bytes(const struct ublk_tag *tag)
 static void *tag_buf(const struct ublk_tag *tag)
 {
 	return tag->big ? tag->big : tag->small;
+}
+
+static uint64_t tag_buf_bytes(const struct ublk_tag *tag)
+{
+	return tag->big ? UBLK_BIG_BYTES : UBLK_SMALL_BYTES;
 }
 
 /* status: 0 or a negative errno. */
@@ -145,28 +152,28 @@ static void tag_submit(struct ublk_tag *tag)
 	vswap_submit(queue->vqueue, &tag->io);
 }
 
-/* It has its buffer. A write without its data asks for it. */
-static void tag_go_on(struct ublk_tag *tag)
-{
-	tag->wants_data = ublksrv_get_op(&tag->desc) == UBLK_IO_OP_WRITE;
-	if (tag->wants_data)
-		queue_command(tag, UBLK_IO_NEED_GET_DATA, 0, tag_buf(tag));
-	else
-		tag_submit(tag);
-}
-
+/* A READ, or a WRITE that has yet to get its data. One that has a buffer keeps it. */
 static void tag_take_buffer(struct ublk_tag *tag)
 {
 	struct ublk_queue *queue = tag->queue;
 
-	if (tag_len_bytes(tag) > UBLK_SMALL_BYTES) {
+	if (tag_len_bytes(tag) > tag_buf_bytes(tag)) {
 		if (queue->nr_free_big == 0) {
 			TAILQ_INSERT_TAIL(&queue->waiting, tag, link);
 			return;
 		}
 		tag->big = queue->free_big[--queue->nr_free_big];
 	}
-	tag_go_on(tag);
+	if (ublksrv_get_op(&tag->desc) == UBLK_IO_OP_WRITE)
+		queue_command(tag, UBLK_IO_NEED_GET_DATA, 0, tag_buf(tag));
+	else
+		tag_submit(tag);
+}
+
+/* Whether a WRITE's data is all in the buffer that the kernel was told to copy it into. */
+static bool tag_has_data(const struct ublk_tag *tag)
+{
+	return tag->desc.addr == (uintptr_t)tag_buf(tag) && tag_len_bytes(tag) <= tag_buf_bytes(tag);
 }
 
 static void tag_end(struct ublk_tag *tag, int err)
@@ -193,11 +200,7 @@ static void tag_came(struct ublk_tag *tag, int res)
 		tag_end(tag, res);
 		return;
 	}
-	if (tag->wants_data) {
-		tag->wants_data = false;
-		tag_submit(tag);
-		return;
-	}
+	/* Each time anew: it may be about less than before, when the kernel could not copy all. */
 	tag->desc = tag->queue->descs[tag->number];
 	if (BASE_UNLIKELY(tag_moves_data(tag) && tag_len_bytes(tag) > UBLK_BIG_BYTES)) {
 		/* Not even its data could be taken; and no answer is better than memory that is overwritten. */
@@ -206,10 +209,15 @@ static void tag_came(struct ublk_tag *tag, int res)
 		tag_end(tag, -EPROTO);
 		return;
 	}
-	if (tag_moves_data(tag))
+	if (res == UBLK_IO_RES_NEED_GET_DATA || ublksrv_get_op(&tag->desc) == UBLK_IO_OP_READ) {
 		tag_take_buffer(tag);
-	else
+	} else if (BASE_UNLIKELY(ublksrv_get_op(&tag->desc) == UBLK_IO_OP_WRITE && !tag_has_data(tag))) {
+		log_error("ublk: a write of %llu bytes whose data is not where it was asked for",
+			  (unsigned long long)tag_len_bytes(tag));
+		tag_end(tag, -EPROTO);
+	} else {
 		tag_submit(tag);
+	}
 }
 
 /* ---- the ring ---- */
