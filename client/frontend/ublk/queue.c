@@ -373,8 +373,10 @@ static void open_on_reactor(void *arg)
 	struct ublk_tag *tags = queue->tags.base;
 
 	call->ret = sys_watch_add(queue->reactor, &queue->watch, EPOLLIN);
-	if (call->ret < 0)
+	if (call->ret < 0) {
+		sem_post(&queue->ended); /* nothing has been fetched */
 		return;
+	}
 	queue->nr_live = queue->nr_tags;
 	for (unsigned i = 0; i < queue->nr_tags; i++)
 		queue_command(&tags[i], UBLK_IO_FETCH_REQ, 0, NULL);
