@@ -69,10 +69,30 @@ farswap_say "down, $((discards / 8)) pages discarded"
 farswap_swap_by_hand --size 80M --frontend ublk
 is_gone || farswap_fail "$farswap_device is still there"
 
+# ---- to whom process numbers mean something else ----
+
+farswap_start --size 80M --queues 1 --frontend ublk
+farswap_ready
+unshare --pid --fork --kill-child=KILL --mount-proc "$FARSWAP_BIN_DIR/farswapd" --servers "$farswap_address:7771" --size 40M \
+	--queues 1 --frontend ublk --name other --admin-socket "$farswap_dir/other.admin" --ready-file "$farswap_dir/other.ready" \
+	>"$farswap_dir/other.log" 2>&1 &
+other=$!
+farswap_wait 60 "a farswapd in a namespace of its own does not start" test -e other.ready
+grep -q "is left alone" other.log || farswap_fail "it does not say that there is another one"
+farswap_is_swap "$farswap_device" || farswap_fail "it has taken what belongs to another one"
+other_device=$(sed -n 's/^endpoint=//p' other.ready)
+farswap_say "a farswapd in a namespace of its own: $other_device"
+kill -KILL "$other"
+wait "$other" 2>/dev/null || true
+kill -TERM "$farswap_daemon"
+wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+
 # ---- killed with swap in use ----
 
 farswap_start --size 80M --queues 2 --frontend ublk
 farswap_ready
+grep -q "turns off the swap of a dead farswapd on $other_device" farswapd.log ||
+	farswap_fail "it does not see that the one in a namespace of its own is dead"
 dead=$farswap_device
 (
 	status=0

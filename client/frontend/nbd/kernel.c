@@ -17,8 +17,8 @@
 #include "client/frontend/blockdev.h"
 #include "client/frontend/frontend.h"
 #include "client/frontend/nbd/netlink.h"
-#include "client/frontend/nbd/owner.h"
 #include "client/frontend/nbd/wire.h"
+#include "client/frontend/owner.h"
 #include "client/frontend/swaparea.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
@@ -83,7 +83,7 @@ static int clear_remains(struct nbd_netlink *netlink)
 		if (sscanf(entry->d_name, "nbd%u%n", &index, &end) != 1 || entry->d_name[end] != '\0')
 			continue;
 		snprintf(dir, sizeof(dir), "/sys/block/%s", entry->d_name);
-		if (blockdev_attr_read(dir, "backend", owner) < 0 || !nbd_owner_is_dead(owner))
+		if (blockdev_attr_read(dir, "backend", owner) < 0 || !frontend_owner_is_dead(owner))
 			continue;
 		snprintf(device, sizeof(device), "/dev/nbd%u", index);
 		ret = clear_one(netlink, device, index);
@@ -134,7 +134,7 @@ static int connect_device(struct nbd_kernel *kernel, const struct nbd_kernel_opt
 {
 	unsigned nr_wanted = options->nr_connections ? options->nr_connections : options->nr_queues;
 	int fds[NBD_KERNEL_MAX_CONNECTIONS], pair[2], ret = 0;
-	char owner[NBD_OWNER_BYTES];
+	char owner[FRONTEND_OWNER_BYTES];
 	struct nbd_netlink_device device = {
 		.index = options->index,
 		.size_bytes = kernel->nr_pages << FSW_PAGE_SHIFT,
@@ -145,7 +145,7 @@ static int connect_device(struct nbd_kernel *kernel, const struct nbd_kernel_opt
 		.fds = fds,
 	};
 
-	ret = nbd_owner_format(getpid(), owner);
+	ret = frontend_owner_format(getpid(), owner);
 	while (ret == 0 && device.nr_fds < nr_wanted) {
 		ret = err_from_libc(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 		if (ret < 0)

@@ -43,7 +43,7 @@ int ublk_control_stop(struct ublk_control *control, uint32_t id) BASE_MUST_CHECK
  * that inside this call.
  */
 int ublk_control_delete(struct ublk_control *control, uint32_t id) BASE_MUST_CHECK;
-/* 0; -EBUSY: the server before has not quite gone. */
+/* 0; -EBUSY: the server before lives, or has not quite gone. */
 int ublk_control_begin_recovery(struct ublk_control *control, uint32_t id) BASE_MUST_CHECK;
 /* When every tag has been fetched for; requests that the server before has not answered come again. */
 int ublk_control_end_recovery(struct ublk_control *control, uint32_t id) BASE_MUST_CHECK;

@@ -5,10 +5,11 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "client/frontend/owner.h"
 #include "client/frontend/swaparea.h"
 #include "client/frontend/ublk/internal.h"
 #include "common/base/err.h"
@@ -19,25 +20,30 @@
 #define QUIESCE_PATIENCE_MS 15000u
 #define QUIESCE_LOOK_MS 50u
 
-static bool server_is_dead(const struct ublksrv_ctrl_dev_info *info)
+/* What an attempt of our own has left, before this one, is as dead. Numbers below 0 are of devices that have been stopped. */
+static enum frontend_owner_state server_state(const struct ublksrv_ctrl_dev_info *info)
 {
-	return info->ublksrv_pid <= 0 || (kill(info->ublksrv_pid, 0) < 0 && errno == ESRCH);
+	const uint64_t mask = (1ull << FRONTEND_OWNER_MARK_BITS) - 1;
+	enum frontend_owner_state state = frontend_owner_state(info->ublksrv_pid, info->ublksrv_flags & mask);
+
+	if (info->ublksrv_pid < 0 || (state == FRONTEND_OWNER_LIVES && info->ublksrv_pid == getpid()))
+		return FRONTEND_OWNER_DEAD;
+	return state;
 }
 
-/* The server has died, but the kernel may not have noticed; there is nothing that tells when it has. */
-static int begin_recovery(struct ublk_control *control, uint32_t id)
+/* -EBUSY: the kernel says that the server lives. That of a dead one it may not have noticed, and nothing tells when it has. */
+static int begin_recovery(struct ublk_control *control, uint32_t id, unsigned patience_ms)
 {
 	const struct timespec pause = { .tv_nsec = QUIESCE_LOOK_MS * 1000000l };
 	unsigned waited_ms;
-	int ret = -EBUSY;
+	int ret;
 
-	for (waited_ms = 0; waited_ms <= QUIESCE_PATIENCE_MS; waited_ms += QUIESCE_LOOK_MS) {
+	for (waited_ms = 0;; waited_ms += QUIESCE_LOOK_MS) {
 		ret = ublk_control_begin_recovery(control, id);
-		if (ret != -EBUSY)
-			break;
+		if (ret != -EBUSY || waited_ms >= patience_ms)
+			return ret;
 		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 	}
-	return ret;
 }
 
 static int end_swap(const struct ublk_device *device)
@@ -55,23 +61,47 @@ static int end_swap(const struct ublk_device *device)
 	return ret;
 }
 
-static int take_down(struct ublk_control *control, struct vswap *vswap, const struct ublksrv_ctrl_dev_info *info)
+static int take_over(struct ublk_control *control, struct vswap *vswap, const struct ublksrv_ctrl_dev_info *info,
+		     struct ublk_device *device)
 {
-	struct ublk_device device;
-	int ret, end;
+	int ret = ublk_device_open(device, control, info, vswap, true, 0);
 
-	if (info->state == UBLK_S_DEV_DEAD) /* it was never started, or has been stopped */
-		return ublk_control_delete(control, info->dev_id);
-	ret = begin_recovery(control, info->dev_id);
-	if (ret < 0)
-		return ret;
-	ret = ublk_device_open(&device, control, info, vswap, true, 0);
 	if (ret < 0)
 		return ret;
 	ret = ublk_control_end_recovery(control, info->dev_id);
-	end = ret == 0 ? end_swap(&device) : 0;
+	if (ret < 0)
+		ublk_device_delete(device);
+	return ret;
+}
+
+/* -EBUSY: its swap cannot be turned off. What else goes wrong is only logged. */
+static int take_down(struct ublk_control *control, struct vswap *vswap, const struct ublksrv_ctrl_dev_info *info)
+{
+	enum frontend_owner_state state = server_state(info);
+	struct ublk_device device;
+	int ret, end;
+
+	/* Where we cannot tell, the kernel can; but not whether a device that has not been started is about to be. */
+	if (state == FRONTEND_OWNER_LIVES || (state == FRONTEND_OWNER_UNKNOWN && info->state == UBLK_S_DEV_DEAD))
+		return 0;
+	if (info->state == UBLK_S_DEV_DEAD) { /* it was never started, or has been stopped */
+		ublk_device_forget(control, info->dev_id);
+		return 0;
+	}
+	ret = begin_recovery(control, info->dev_id, state == FRONTEND_OWNER_DEAD ? QUIESCE_PATIENCE_MS : 0);
+	if (ret == -EBUSY) {
+		log_notice("ublk: device %u is left alone: the kernel says that its server lives", info->dev_id);
+		return 0;
+	}
+	if (ret == 0)
+		ret = take_over(control, vswap, info, &device);
+	if (ret < 0) {
+		log_error("ublk: cannot take over device %u of a dead farswapd: %s", info->dev_id, err_text(ret));
+		return 0;
+	}
+	end = end_swap(&device);
 	ublk_device_delete(&device);
-	return ret < 0 ? ret : end < 0 ? -EBUSY : 0;
+	return end < 0 ? -EBUSY : 0;
 }
 
 int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap)
@@ -80,19 +110,22 @@ int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap)
 	struct dirent *entry;
 	int ret = 0;
 
-	if (!dir)
-		return errno == ENOENT ? 0 : -errno;
-	while (ret != -EBUSY && (entry = readdir(dir))) {
+	if (!dir) {
+		if (errno == ENOENT)
+			return 0;
+		ret = -errno;
+		log_error("ublk: cannot look at " CLASS_DIR ": %s", err_text(ret));
+		return ret;
+	}
+	while (ret == 0 && (entry = readdir(dir))) {
 		struct ublksrv_ctrl_dev_info info = { 0 };
 		unsigned id;
 
 		if (sscanf(entry->d_name, "ublkc%u", &id) != 1 || ublk_control_get_info(control, id, &info) < 0 ||
-		    info.ublksrv_flags != UBLK_OURS || !server_is_dead(&info))
+		    info.ublksrv_flags >> FRONTEND_OWNER_MARK_BITS != UBLK_OURS)
 			continue;
 		ret = take_down(control, vswap, &info);
-		if (ret < 0)
-			log_error("ublk: cannot take down device %u of a dead farswapd: %s", id, err_text(ret));
 	}
 	closedir(dir);
-	return ret == -EBUSY ? ret : 0;
+	return ret;
 }

@@ -20,8 +20,8 @@
 #define UBLK_SMALL_BYTES (64u << 10)
 #define UBLK_BIG_BYTES (IO_MAX_PAGES << FSW_PAGE_SHIFT)
 #define UBLK_SECTOR_SHIFT 9
-/* In ublksrv_flags, which are the server's to use: the device is one of farswap's. "farswap" and a version, in ASCII. */
-#define UBLK_OURS 0x0166617273776170ull
+/* In ublksrv_flags, which are the server's to use, above the mark of its owner (owner.h): the device is one of farswap's. */
+#define UBLK_OURS 0x016661ull
 
 /*
  * What the kernel must be able to do. A write's data is copied when we have said where to, so that no buffer of the greatest
@@ -110,7 +110,10 @@ void ublk_device_forget(struct ublk_control *control, uint32_t id);
 
 /* ---- dead.c ---- */
 
-/* Takes down what dead servers of ours have left. 0; -EBUSY: the swap of one cannot be turned off. Others are logged only. */
+/*
+ * Takes down what dead servers of ours have left. 0; -EBUSY: the swap of one cannot be turned off; the error of looking for
+ * them. Whatever else goes wrong with one is logged, and the next is looked at.
+ */
 int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap) BASE_MUST_CHECK;
 
 #endif

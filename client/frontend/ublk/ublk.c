@@ -10,6 +10,7 @@
 
 #include "client/frontend/blockdev.h"
 #include "client/frontend/frontend.h"
+#include "client/frontend/owner.h"
 #include "client/frontend/swaparea.h"
 #include "client/frontend/ublk/internal.h"
 #include "common/base/err.h"
@@ -132,12 +133,18 @@ int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk
 		.dev_id = UBLK_CONTROL_ANY_ID,
 		.ublksrv_pid = getpid(),
 		.flags = UBLK_FLAGS,
-		.ublksrv_flags = UBLK_OURS,
 	};
+	uint64_t mark;
 	int ret;
 
 	if (options->nr_queues == 0)
 		return -EINVAL;
+	ret = frontend_owner_mark(getpid(), &mark);
+	if (ret < 0) {
+		log_error("ublk: cannot look at this process in /proc: %s", err_text(ret));
+		return ret;
+	}
+	info.ublksrv_flags = UBLK_OURS << FRONTEND_OWNER_MARK_BITS | mark;
 	frontend = calloc(1, sizeof(*frontend));
 	if (!frontend)
 		return -ENOMEM;

@@ -1,4 +1,4 @@
-#include "client/frontend/nbd/owner.h"
+#include "client/frontend/owner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,9 @@
 #include "common/base/err.h"
 
 #define PREFIX "farswapd "
+/* Of a mark: the low bits of the namespace's number, above those of the begin. Namespaces are numbered one after another. */
+#define HALF_BITS (FRONTEND_OWNER_MARK_BITS / 2)
+#define HALF_MASK ((1ull << HALF_BITS) - 1)
 
 /* "pid:[4026531836]": process numbers mean something within one of these. */
 static int own_namespace(char text[32])
@@ -49,7 +52,7 @@ static int begin_of(pid_t pid, unsigned long long *ret_ticks)
 	return state == 'Z' || state == 'X' ? -ESRCH : 0;
 }
 
-int nbd_owner_format(pid_t pid, char text[NBD_OWNER_BYTES])
+int frontend_owner_format(pid_t pid, char text[FRONTEND_OWNER_BYTES])
 {
 	unsigned long long ticks;
 	char namespace[32];
@@ -59,11 +62,11 @@ int nbd_owner_format(pid_t pid, char text[NBD_OWNER_BYTES])
 		ret = begin_of(pid, &ticks);
 	if (ret < 0)
 		return ret;
-	snprintf(text, NBD_OWNER_BYTES, PREFIX "%s %d %llu", namespace, (int)pid, ticks);
+	snprintf(text, FRONTEND_OWNER_BYTES, PREFIX "%s %d %llu", namespace, (int)pid, ticks);
 	return 0;
 }
 
-bool nbd_owner_is_dead(const char *text)
+bool frontend_owner_is_dead(const char *text)
 {
 	char own[32], namespace[32];
 	unsigned long long begin, ticks;
@@ -75,4 +78,46 @@ bool nbd_owner_is_dead(const char *text)
 		return false;
 	ret = begin_of(pid, &ticks);
 	return ret == -ESRCH || (ret == 0 && ticks != begin);
+}
+
+static int own_namespace_number(uint64_t *ret_number)
+{
+	unsigned long long number;
+	char text[32];
+	int ret = own_namespace(text);
+
+	if (ret < 0)
+		return ret;
+	if (sscanf(text, "pid:[%llu]", &number) != 1)
+		return -EPROTO;
+	*ret_number = number;
+	return 0;
+}
+
+int frontend_owner_mark(pid_t pid, uint64_t *ret_mark)
+{
+	unsigned long long ticks;
+	uint64_t namespace;
+	int ret = own_namespace_number(&namespace);
+
+	if (ret == 0)
+		ret = begin_of(pid, &ticks);
+	if (ret < 0)
+		return ret;
+	*ret_mark = (namespace & HALF_MASK) << HALF_BITS | (ticks & HALF_MASK);
+	return 0;
+}
+
+enum frontend_owner_state frontend_owner_state(pid_t pid, uint64_t mark)
+{
+	unsigned long long ticks;
+	uint64_t namespace;
+	int ret;
+
+	if (own_namespace_number(&namespace) < 0 || (namespace & HALF_MASK) != mark >> HALF_BITS)
+		return FRONTEND_OWNER_UNKNOWN;
+	ret = begin_of(pid, &ticks);
+	if (ret < 0)
+		return ret == -ESRCH ? FRONTEND_OWNER_DEAD : FRONTEND_OWNER_UNKNOWN;
+	return (ticks & HALF_MASK) == (mark & HALF_MASK) ? FRONTEND_OWNER_LIVES : FRONTEND_OWNER_DEAD;
 }
