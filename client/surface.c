@@ -19,6 +19,13 @@ struct surface {
 	void *frontend LOCK_GUARDED_BY(lock);
 };
 
+static void set_frontend(struct surface *surface, void *frontend)
+{
+	lock_acquire(&surface->lock);
+	surface->frontend = frontend;
+	lock_release(&surface->lock);
+}
+
 static int open_kind(struct surface *surface, const struct surface_kind *kind, const struct settings *settings,
 		     struct vswap *vswap)
 {
@@ -33,9 +40,7 @@ static int open_kind(struct surface *surface, const struct surface_kind *kind, c
 	if (ret < 0)
 		return ret;
 	surface->kind = kind;
-	lock_acquire(&surface->lock);
-	surface->frontend = frontend;
-	lock_release(&surface->lock);
+	set_frontend(surface, frontend);
 	return 0;
 }
 
@@ -46,7 +51,7 @@ static void reason_add(struct surface *surface, const char *name, const char *te
 	snprintf(surface->chosen_because + len, sizeof(surface->chosen_because) - len, "%s%s: %s", len ? "; " : "", name, text);
 }
 
-/* The first that this kernel has; which is told, and why not one before it. */
+/* The first that this kernel has and that comes up; which is told, and why not one before it. */
 static int open_auto(struct surface *surface, const struct settings *settings, struct vswap *vswap)
 {
 	const struct surface_kind *kind;
@@ -59,13 +64,14 @@ static int open_auto(struct surface *surface, const struct settings *settings, s
 		if (ret == 0)
 			ret = open_kind(surface, kind, settings, vswap);
 		if (ret == 0) {
-			reason_add(surface, kind->name, "the best that this kernel has");
+			reason_add(surface, kind->name, "the best that can be used here");
 			log_notice("frontend: auto: %s", surface->chosen_because);
 			return 0;
 		}
-		if (ret == -EBUSY)
-			break; /* what a dead one has left is not to be hidden by another device */
 		reason_add(surface, kind->name, err_text(ret));
+		/* What it needs is in use, as by the swap of a dead one: another device would only hide that. */
+		if (ret == -EBUSY)
+			break;
 	}
 	log_error("frontend: auto: there is none that can be used here: %s", surface->chosen_because);
 	return ret;
@@ -103,13 +109,6 @@ int surface_open(const struct settings *settings, struct vswap *vswap, struct su
 		snprintf(surface->chosen_because, sizeof(surface->chosen_because), "configured");
 	*ret_surface = surface;
 	return 0;
-}
-
-static void set_frontend(struct surface *surface, void *frontend)
-{
-	lock_acquire(&surface->lock);
-	surface->frontend = frontend;
-	lock_release(&surface->lock);
 }
 
 int surface_close(struct surface *surface)
