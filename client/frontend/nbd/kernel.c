@@ -130,11 +130,10 @@ static void say_why_not(int err, const struct nbd_netlink_device *device)
 }
 
 /* The pairs: one end to the server, the other to the kernel, which takes a reference, so that we need not keep it. */
-static int connect_device(struct nbd_kernel *kernel, const struct nbd_kernel_options *options)
+static int connect_device(struct nbd_kernel *kernel, const struct nbd_kernel_options *options, const char *owner)
 {
 	unsigned nr_wanted = options->nr_connections ? options->nr_connections : options->nr_queues;
 	int fds[NBD_KERNEL_MAX_CONNECTIONS], pair[2], ret = 0;
-	char owner[FRONTEND_OWNER_BYTES];
 	struct nbd_netlink_device device = {
 		.index = options->index,
 		.size_bytes = kernel->nr_pages << FSW_PAGE_SHIFT,
@@ -145,7 +144,6 @@ static int connect_device(struct nbd_kernel *kernel, const struct nbd_kernel_opt
 		.fds = fds,
 	};
 
-	ret = frontend_owner_format(getpid(), owner);
 	while (ret == 0 && device.nr_fds < nr_wanted) {
 		ret = err_from_libc(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 		if (ret < 0)
@@ -255,8 +253,14 @@ static int open_server(struct nbd_kernel *kernel, const struct nbd_kernel_option
 
 static int put_up(struct nbd_kernel *kernel, const struct nbd_kernel_options *options)
 {
+	char owner[FRONTEND_OWNER_BYTES];
 	int ret;
 
+	ret = frontend_owner_format(getpid(), owner);
+	if (ret < 0) {
+		log_error(WHAT ": cannot look at this process in /proc: %s", err_text(ret));
+		return ret;
+	}
 	ret = open_netlink(kernel);
 	if (ret < 0)
 		return ret;
@@ -266,7 +270,7 @@ static int put_up(struct nbd_kernel *kernel, const struct nbd_kernel_options *op
 	ret = open_server(kernel, options);
 	if (ret < 0)
 		goto out_netlink;
-	ret = connect_device(kernel, options);
+	ret = connect_device(kernel, options, owner);
 	if (ret < 0)
 		goto out_server;
 	snprintf(kernel->device, sizeof(kernel->device), "/dev/nbd%u", kernel->index);
