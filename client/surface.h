@@ -1,5 +1,5 @@
 /*
- * The front end: the one that was configured, or the best that this kernel has. One at a time, or none any more.
+ * The front end: the one that was configured, or the best that can be used here. One at a time, or none any more.
  */
 #ifndef FARSWAP_CLIENT_SURFACE_H
 #define FARSWAP_CLIENT_SURFACE_H
@@ -12,7 +12,7 @@ struct surface;
 
 /*
  * Main thread; the reactors run. Brings the front end up; when it returns the device can be used, and swap is on if that was
- * asked for. 0, or a negative errno after one line in the log that names the setting; nothing is left behind then.
+ * asked for. 0, or a negative errno, the reason of which is in the log by then; nothing is left behind.
  */
 int surface_open(const struct settings *settings, struct vswap *vswap, struct surface **ret_surface) BASE_MUST_CHECK;
 

@@ -39,9 +39,7 @@ static int ublk_open(const struct settings *settings, struct vswap *vswap, void 
 	struct ublk_frontend *ublk;
 	int ret = ublk_frontend_start(&options, &ublk);
 
-	if (ret < 0)
-		log_error("frontend: ublk: %s", err_text(ret));
-	else
+	if (ret == 0)
 		*ret_frontend = ublk;
 	return ret;
 }
@@ -93,7 +91,7 @@ static int nbd_kernel_open(const struct settings *settings, struct vswap *vswap,
 		.priority = settings->swap_priority,
 	};
 	struct nbd_kernel *kernel;
-	int ret = nbd_kernel_start(&options, &kernel); /* it says itself what is wrong */
+	int ret = nbd_kernel_start(&options, &kernel);
 
 	if (ret == 0)
 		*ret_frontend = kernel;
@@ -143,9 +141,7 @@ static int fuse_open(const struct settings *settings, struct vswap *vswap, void 
 	struct fuse_frontend *fuse;
 	int ret = fuse_frontend_start(&options, &fuse);
 
-	if (ret < 0)
-		log_error("frontend: fuse at %s: %s", settings->mount_dir, err_text(ret));
-	else
+	if (ret == 0)
 		*ret_frontend = fuse;
 	return ret;
 }

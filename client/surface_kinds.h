@@ -14,7 +14,7 @@ struct surface_kind {
 	bool needs_root;
 	/* Whether this kernel has what it needs: 0, or the errno that says why not. NULL: "auto" does not take it. */
 	int (*probe)(void);
-	/* Required. As surface_open, also with one line in the log. */
+	/* Required. As surface_open. */
 	int (*open)(const struct settings *settings, struct vswap *vswap, void **ret_frontend);
 	/* Turns swap off, as surface_close. NULL: there is never any. */
 	int (*swap_off)(void *frontend);

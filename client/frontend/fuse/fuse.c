@@ -27,20 +27,26 @@ static int take_names(struct fuse_frontend *frontend, const char *mount_dir)
 
 	while (len > 1 && mount_dir[len - 1] == '/')
 		len--;
-	if (mount_dir[0] != '/' || len == 1)
+	if (mount_dir[0] != '/' || len == 1) {
+		log_error("fuse: %s is not the absolute path of a folder to mount at", mount_dir);
 		return -EINVAL;
+	}
 	frontend->mount_dir = strndup(mount_dir, len);
 	if (!frontend->mount_dir)
-		return -ENOMEM;
+		goto out_of_memory;
 	if (asprintf(&frontend->file, "%s/" FUSE_FRONTEND_FILE, frontend->mount_dir) < 0) {
 		frontend->file = NULL;
-		return -ENOMEM;
+		goto out_of_memory;
 	}
 	if (asprintf(&frontend->lock_file, "%s.lock", frontend->mount_dir) < 0) {
 		frontend->lock_file = NULL;
-		return -ENOMEM;
+		goto out_of_memory;
 	}
 	return 0;
+
+out_of_memory:
+	log_error("fuse: out of memory");
+	return -ENOMEM;
 }
 
 static void free_names(struct fuse_frontend *frontend)
@@ -159,6 +165,7 @@ static int mount_and_serve(struct fuse_frontend *frontend)
 	}
 	ret = fuse_library_open(frontend, fd);
 	if (ret < 0) {
+		log_error("fuse: libfuse does not open %s: %s", frontend->mount_dir, err_text(ret));
 		fuse_mountpoint_unmount(frontend->mount_dir);
 		close(fd);
 		return ret;
@@ -213,8 +220,10 @@ static int put_up(struct fuse_frontend *frontend, const struct fuse_frontend_opt
 	if (ret < 0)
 		return ret;
 	ret = open_queues(frontend, options->spin_us);
-	if (ret < 0)
+	if (ret < 0) {
+		log_error("fuse: no memory to serve %s from: %s", frontend->mount_dir, err_text(ret));
 		goto out_dir;
+	}
 	ret = mount_and_serve(frontend);
 	if (ret < 0)
 		goto out_queues;
@@ -249,8 +258,10 @@ int fuse_frontend_start(const struct fuse_frontend_options *options, struct fuse
 	if (options->nr_queues == 0)
 		return -EINVAL;
 	frontend = calloc(1, sizeof(*frontend));
-	if (!frontend)
+	if (!frontend) {
+		log_error("fuse: out of memory");
 		return -ENOMEM;
+	}
 	frontend->vswap = options->vswap;
 	frontend->nr_pages = vswap_nr_pages(options->vswap);
 	frontend->nr_queues = options->nr_queues;

@@ -38,7 +38,8 @@ struct fuse_frontend_counters {
 
 /*
  * Control thread, not a reactor's own; the reactors run, for they serve the kernel while this call waits for it. Removes
- * what a dead predecessor has left at mount_dir, unless it is in use as swap. On failure everything is as before.
+ * what a dead predecessor has left at mount_dir, unless it is in use as swap. On failure everything is as before, and the log
+ * says why.
  *
  * 0; -EBUSY when another process serves mount_dir, something else is mounted there, or a dead one's device is still in
  * use as swap (the log names it); -EPERM without the right to mount; -ENODEV without FUSE or loop devices; -EOPNOTSUPP

@@ -110,12 +110,13 @@ static int mounted_type(const char *dir, char *type, size_t type_bytes)
 	return ret;
 }
 
+/* arg: a flag that there was one. The log says what goes wrong with it. */
 static int clear_loop(const char *path, void *arg)
 {
 	uint64_t used_bytes;
 	int ret;
 
-	(void)arg;
+	*(bool *)arg = true;
 	ret = swap_area_used_bytes(path, &used_bytes);
 	if (ret == 0) {
 		log_error("fuse: %s of a process that has died is still in use as swap (%llu KiB): "
@@ -123,8 +124,10 @@ static int clear_loop(const char *path, void *arg)
 			  path, (unsigned long long)(used_bytes >> 10));
 		return -EBUSY;
 	}
-	if (ret != -ENOENT)
+	if (ret != -ENOENT) {
+		log_error("fuse: cannot see whether %s is in use as swap: %s", path, err_text(ret));
 		return ret;
+	}
 	ret = loop_device_clear(path);
 	if (ret < 0) {
 		log_error("fuse: cannot detach %s of a process that has died: %s", path, err_text(ret));
@@ -137,25 +140,37 @@ static int clear_loop(const char *path, void *arg)
 /* Removes the loop device and mount of a process that is dead: the caller holds the lock file. */
 static int clear_remains(const char *dir, const char *file)
 {
+	bool found = false;
 	char type[64];
 	int ret;
 
-	ret = loop_device_find(file, clear_loop, NULL);
-	if (ret < 0 && ret != -ENOENT)
+	ret = loop_device_find(file, clear_loop, &found);
+	if (ret < 0 && ret != -ENOENT) {
+		if (!found)
+			log_error("fuse: cannot look for loop devices: %s", err_text(ret));
 		return ret;
+	}
 	for (unsigned i = 0; i < NESTED_MAX; i++) {
 		ret = mounted_type(dir, type, sizeof(type));
-		if (ret < 0)
-			return ret == -ENOENT ? 0 : ret;
+		if (ret == -ENOENT)
+			return 0;
+		if (ret < 0) {
+			log_error("fuse: cannot see what is mounted at %s: %s", dir, err_text(ret));
+			return ret;
+		}
 		if (strcmp(type, MOUNT_TYPE) != 0) {
 			log_error("fuse: a file system of type %s is mounted at %s", type, dir);
 			return -EBUSY;
 		}
 		/* Who holds the lock file knows that nobody serves it. */
-		if (umount2(dir, UMOUNT_NOFOLLOW | MNT_DETACH) < 0)
-			return -errno;
+		if (umount2(dir, UMOUNT_NOFOLLOW | MNT_DETACH) < 0) {
+			ret = -errno;
+			log_error("fuse: cannot unmount %s of a process that has died: %s", dir, err_text(ret));
+			return ret;
+		}
 		log_notice("fuse: unmounted %s of a process that has died", dir);
 	}
+	log_error("fuse: %d file systems and more are mounted at %s", NESTED_MAX, dir);
 	return -EBUSY;
 }
 
@@ -181,12 +196,17 @@ static int take_lock(struct fuse_frontend *frontend)
 	int fd, ret;
 
 	fd = open(frontend->lock_file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		ret = -errno;
+		log_error("fuse: cannot open %s: %s", frontend->lock_file, err_text(ret));
+		return ret;
+	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		ret = errno == EWOULDBLOCK ? -EBUSY : -errno;
 		if (ret == -EBUSY)
-			log_error("fuse: another process serves %s", frontend->mount_dir);
+			log_error("fuse: another process serves %s: %s", frontend->mount_dir, err_text(ret));
+		else
+			log_error("fuse: cannot lock %s: %s", frontend->lock_file, err_text(ret));
 		close(fd);
 		return ret;
 	}
@@ -199,8 +219,10 @@ int fuse_mountpoint_take(struct fuse_frontend *frontend)
 	int ret;
 
 	ret = make_parents(frontend->mount_dir);
-	if (ret < 0)
+	if (ret < 0) {
+		log_error("fuse: cannot make the folders above %s: %s", frontend->mount_dir, err_text(ret));
 		return ret;
+	}
 	ret = take_lock(frontend);
 	if (ret < 0)
 		return ret;
@@ -211,6 +233,7 @@ int fuse_mountpoint_take(struct fuse_frontend *frontend)
 		frontend->made_dir = true;
 	} else if (errno != EEXIST) {
 		ret = -errno;
+		log_error("fuse: cannot make %s: %s", frontend->mount_dir, err_text(ret));
 		goto out_lock;
 	}
 	return 0;

@@ -69,8 +69,10 @@ static int take_over(struct ublk_control *control, struct vswap *vswap, const st
 	if (ret < 0)
 		return ret;
 	ret = ublk_control_end_recovery(control, info->dev_id);
-	if (ret < 0)
+	if (ret < 0) {
+		log_error("ublk: cannot take over %s of a dead farswapd: %s", device->path, err_text(ret));
 		ublk_device_delete(device);
+	}
 	return ret;
 }
 
@@ -93,12 +95,10 @@ static int take_down(struct ublk_control *control, struct vswap *vswap, const st
 		log_notice("ublk: device %u is left alone: the kernel says that its server lives", info->dev_id);
 		return 0;
 	}
-	if (ret == 0)
-		ret = take_over(control, vswap, info, &device);
-	if (ret < 0) {
+	if (ret < 0)
 		log_error("ublk: cannot take over device %u of a dead farswapd: %s", info->dev_id, err_text(ret));
+	if (ret < 0 || take_over(control, vswap, info, &device) < 0)
 		return 0;
-	}
 	end = end_swap(&device);
 	ublk_device_delete(&device);
 	return end < 0 ? -EBUSY : 0;

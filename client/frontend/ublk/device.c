@@ -65,8 +65,11 @@ int ublk_device_open(struct ublk_device *device, struct ublk_control *control, c
 
 	*device = (struct ublk_device){ .control = control, .id = info->dev_id, .nr_queues = info->nr_hw_queues };
 	if (info->nr_hw_queues == 0 || info->queue_depth == 0 || info->queue_depth > UBLK_QUEUE_NR_TAGS ||
-	    info->max_io_buf_bytes > UBLK_BIG_BYTES)
+	    info->max_io_buf_bytes > UBLK_BIG_BYTES) {
+		log_error("ublk: device %u has %u queues of %u requests of %u bytes, which cannot be served", info->dev_id,
+			  info->nr_hw_queues, info->queue_depth, info->max_io_buf_bytes);
 		return -EPROTO;
+	}
 	snprintf(device->path, sizeof(device->path), "/dev/ublkb%u", info->dev_id);
 	snprintf(path, sizeof(path), "/dev/ublkc%u", info->dev_id);
 	device->fd = open(path, O_RDWR | O_CLOEXEC);
@@ -77,6 +80,7 @@ int ublk_device_open(struct ublk_device *device, struct ublk_control *control, c
 	}
 	ret = init_queues(device, info, vswap, fails, spin_us);
 	if (ret < 0) {
+		log_error("ublk: no memory to serve %s from: %s", device->path, err_text(ret));
 		close(device->fd);
 		return ret;
 	}

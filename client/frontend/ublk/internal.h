@@ -99,7 +99,7 @@ void ublk_queue_done(struct ublk_queue *queue);
 
 /*
  * Opens device number `id`, as *info says it is, and fetches for all its tags. With `fails` all its requests do. vswap: its
- * reactors serve, and where `fails` is not set it does.
+ * reactors serve, and where `fails` is not set it does. The log says why not.
  */
 int ublk_device_open(struct ublk_device *device, struct ublk_control *control, const struct ublksrv_ctrl_dev_info *info,
 		     struct vswap *vswap, bool fails, unsigned spin_us) BASE_MUST_CHECK;

@@ -66,8 +66,12 @@ static int set_params(struct ublk_frontend *frontend, const struct ublksrv_ctrl_
 			.max_discard_segments = 1,
 		},
 	};
+	int ret = ublk_control_set_params(&frontend->control, info->dev_id, &params);
 
-	return ublk_control_set_params(&frontend->control, info->dev_id, &params);
+	if (ret < 0)
+		log_error("ublk: the kernel refuses a device of %llu pages: %s", (unsigned long long)frontend->nr_pages,
+			  err_text(ret));
+	return ret;
 }
 
 static void tune(const struct ublksrv_ctrl_dev_info *info)
@@ -146,8 +150,10 @@ int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk
 	}
 	info.ublksrv_flags = UBLK_OURS << FRONTEND_OWNER_MARK_BITS | mark;
 	frontend = calloc(1, sizeof(*frontend));
-	if (!frontend)
+	if (!frontend) {
+		log_error("ublk: out of memory");
 		return -ENOMEM;
+	}
 	frontend->nr_pages = vswap_nr_pages(options->vswap);
 	ret = open_control(&frontend->control);
 	if (ret < 0)

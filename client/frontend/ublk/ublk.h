@@ -38,9 +38,9 @@ struct ublk_frontend_counters {
 /*
  * Control thread, not a reactor's own; the reactors run, for they serve the kernel while this call waits for it. Devices that
  * dead servers of ours have left are taken down first: their swap is turned off, and who held pages there loses them. On
- * failure everything is as before.
+ * failure everything is as before, and the log says why.
  *
- * 0; -ENODEV without the driver (the log says so); -EOPNOTSUPP when the kernel's lacks what is needed; -EPERM; -EBUSY: the swap
+ * 0; -ENODEV without the driver; -EOPNOTSUPP when the kernel's lacks what is needed; -EPERM; -EBUSY: the swap
  * of a dead server cannot be turned off; -EINVAL; -ENOMEM; others of the control device, io_uring and swapon.
  */
 int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk_frontend **ret_frontend) BASE_MUST_CHECK;
