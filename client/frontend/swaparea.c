@@ -151,15 +151,29 @@ int swap_area_off(const char *device)
 	return -EIO;
 }
 
+/* What is behind the name, if it is the device's. */
+static const char *match_name(const char *line, const char *device)
+{
+	static const char folder[] = "/dev";
+	size_t len = strlen(device);
+
+	if (strncmp(line, device, len) == 0)
+		return line + len;
+	/* Who has turned it on may have had mounts of its own, which are gone: the name begins where the one of /dev did. */
+	if (strncmp(device, folder, strlen(folder)) != 0)
+		return NULL;
+	device += strlen(folder);
+	len -= strlen(folder);
+	return strncmp(line, device, len) == 0 && strstr(line + len, "partition") ? line + len : NULL;
+}
+
 bool swap_area_match_line(const char *line, const char *device, uint64_t *ret_used_bytes)
 {
-	size_t len = strlen(device);
+	const char *rest = match_name(line, device);
 	unsigned long long used_kib;
-	const char *rest;
 
-	if (strncmp(line, device, len) != 0)
+	if (!rest)
 		return false;
-	rest = line + len;
 	if (strncmp(rest, "\\040(deleted)", 13) == 0)
 		rest += 13;
 	/* Type, size in KiB, used in KiB, priority. */

@@ -52,7 +52,7 @@ int swap_area_used_bytes(const char *device, uint64_t *ret_used_bytes) BASE_MUST
 
 /*
  * One line of /proc/swaps, its end included or not. True when it is about the device, whose name the kernel may have
- * put " (deleted)" behind. Pure.
+ * put " (deleted)" behind, or may know without the "/dev" in front. Pure.
  */
 bool swap_area_match_line(const char *line, const char *device, uint64_t *ret_used_bytes);
 

@@ -96,7 +96,14 @@ static void test_proc_swaps_line(void **state)
 	assert_true(used == 8 * 1024);
 	assert_true(swap_area_match_line("/dev/loop1 partition 17179869180 17179869176 5", "/dev/loop1", &used));
 	assert_true(used == 17179869176ull * 1024);
+	/* As the kernel writes it when the /dev in which it was turned on is gone. */
+	assert_true(swap_area_match_line("/loop1\\040(deleted)\t\tpartition\t65532\t\t16\t\t-2\n", "/dev/loop1", &used));
+	assert_true(used == 16 * 1024);
+	assert_true(swap_area_match_line("/loop1 partition 65532 4 -2", "/dev/loop1", &used));
+	assert_true(used == 4 * 1024);
 	used = 4711;
+	assert_false(swap_area_match_line("/loop1 file 65532 12 -2", "/dev/loop1", &used));
+	assert_false(swap_area_match_line("/loop10 partition 65532 12 -2", "/dev/loop1", &used));
 	assert_false(swap_area_match_line("/dev/loop10 partition 65532 12 -2", "/dev/loop1", &used));
 	assert_false(swap_area_match_line("/dev/loop1", "/dev/loop1", &used));
 	assert_false(swap_area_match_line("/dev/loop1 partition", "/dev/loop1", &used));
