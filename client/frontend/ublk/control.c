@@ -5,31 +5,47 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The result of that command. Those before it that could not be submitted have left with it, and have none. */
+static int control_wait(struct ublk_control *control, uint64_t number)
+{
+	struct io_uring_cqe *cqe;
+	bool is_it = false;
+	int ret;
+
+	while (!is_it) {
+		ret = io_uring_wait_cqe(&control->ring, &cqe);
+		if (ret == -EINTR)
+			continue;
+		if (ret < 0)
+			return ret;
+		is_it = cqe->user_data == number;
+		ret = cqe->res;
+		io_uring_cqe_seen(&control->ring, cqe);
+	}
+	return ret;
+}
+
 /* One command. Its result: 0 or more, or the negative errno. */
 static int control_do(struct ublk_control *control, uint32_t op, const struct ublksrv_ctrl_cmd *command)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&control->ring);
-	struct io_uring_cqe *cqe;
 	int ret;
 
 	if (!sqe)
-		return -EBUSY; /* as it cannot be: one command at a time */
+		return -EBUSY; /* only when the kernel takes nothing: one command at a time */
 	memset(sqe, 0, 2 * sizeof(*sqe)); /* of 128 bytes */
 	sqe->opcode = IORING_OP_URING_CMD;
 	sqe->fd = control->fd;
 	sqe->cmd_op = op;
+	sqe->user_data = ++control->nr_commands;
 	memcpy(sqe->cmd, command, sizeof(*command));
 	ret = io_uring_submit(&control->ring);
-	if (ret < 0)
+	if (ret < 0) {
+		/* It stays in the ring, and leaves with the next one; what it points at is gone by then. */
+		sqe->opcode = IORING_OP_NOP;
 		return ret;
-	do
-		ret = io_uring_wait_cqe(&control->ring, &cqe);
-	while (ret == -EINTR);
-	if (ret < 0)
-		return ret;
-	ret = cqe->res;
-	io_uring_cqe_seen(&control->ring, cqe);
-	return ret;
+	}
+	return control_wait(control, control->nr_commands);
 }
 
 static int control_write(struct ublk_control *control, unsigned nr, const struct ublksrv_ctrl_cmd *command)
@@ -64,6 +80,7 @@ int ublk_control_open(struct ublk_control *control)
 {
 	int ret;
 
+	*control = (struct ublk_control){ 0 };
 	control->fd = open("/dev/ublk-control", O_RDWR | O_CLOEXEC);
 	if (control->fd < 0)
 		return errno == ENOENT || errno == ENXIO ? -ENODEV : -errno;

@@ -16,6 +16,7 @@
 struct ublk_control {
 	struct io_uring ring;
 	int fd;
+	uint64_t nr_commands;
 	bool encoded; /* numbers are those of ioctls */
 };
 
