@@ -48,12 +48,16 @@ static void stop(struct ublk_device *device)
 		log_error("ublk: cannot stop %s: %s", device->path, err_text(ret));
 }
 
-/* When the kernel ends what was fetched: closes all. */
+/* When the kernel ends what was fetched: closes all. If it does not, the memory of the queues is given up. */
 static void close_queues(struct ublk_device *device)
 {
+	bool have_ended = true;
+
 	for (unsigned i = 0; i < device->nr_queues; i++)
-		ublk_queue_close(&device->queues[i]);
-	free_queues(device, device->nr_queues);
+		if (!ublk_queue_close(&device->queues[i]))
+			have_ended = false;
+	if (have_ended)
+		free_queues(device, device->nr_queues);
 	close(device->fd);
 }
 

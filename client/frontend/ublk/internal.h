@@ -91,8 +91,11 @@ int ublk_queue_init(struct ublk_queue *queue, struct vswap_queue *vqueue, struct
 		    unsigned nr_tags, unsigned spin_us) BASE_MUST_CHECK;
 /* Control thread; the reactor runs. Fetches for every tag; fd, of the character device, stays the caller's. */
 int ublk_queue_open(struct ublk_queue *queue, int fd, bool encoded) BASE_MUST_CHECK;
-/* Control thread; the reactor runs, and the kernel has ended every tag, or will. Safe if never opened. */
-void ublk_queue_close(struct ublk_queue *queue);
+/*
+ * Control thread; the reactor runs, and the kernel has ended every tag, or will. Safe if never opened. False: it does not,
+ * and may still write into the queue's memory, which must stay.
+ */
+bool ublk_queue_close(struct ublk_queue *queue) BASE_MUST_CHECK;
 void ublk_queue_done(struct ublk_queue *queue);
 
 /* ---- device.c ---- */

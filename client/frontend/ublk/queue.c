@@ -448,7 +448,7 @@ out_ring:
 	return ret;
 }
 
-static void wait_for_the_end(struct ublk_queue *queue)
+static bool wait_for_the_end(struct ublk_queue *queue)
 {
 	struct timespec deadline;
 
@@ -456,18 +456,25 @@ static void wait_for_the_end(struct ublk_queue *queue)
 	deadline.tv_sec += END_PATIENCE_S;
 	while (sem_clockwait(&queue->ended, CLOCK_MONOTONIC, &deadline) < 0)
 		if (errno != EINTR) {
-			log_error("ublk: the kernel has not ended queue %u in %d s", queue->number, END_PATIENCE_S);
-			return;
+			log_error("ublk: the kernel has not ended queue %u in %d s: its memory stays taken", queue->number,
+				  END_PATIENCE_S);
+			return false;
 		}
+	return true;
 }
 
-void ublk_queue_close(struct ublk_queue *queue)
+bool ublk_queue_close(struct ublk_queue *queue)
 {
+	bool has_ended;
+
 	if (!queue->is_open)
-		return;
-	wait_for_the_end(queue);
+		return true;
+	has_ended = wait_for_the_end(queue);
 	sys_reactor_call(queue->reactor, close_on_reactor, queue);
+	if (!has_ended)
+		return false;
 	munmap((void *)(uintptr_t)queue->descs, queue->descs_bytes);
 	io_uring_queue_exit(&queue->ring);
 	queue->is_open = false;
+	return true;
 }
