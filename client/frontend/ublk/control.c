@@ -87,7 +87,7 @@ int ublk_control_open(struct ublk_control *control)
 	ret = io_uring_queue_init(4, &control->ring, IORING_SETUP_SQE128);
 	if (ret < 0) {
 		close(control->fd);
-		return ret == -EINVAL ? -ENOSYS : ret;
+		return ret;
 	}
 	control->encoded = control_is_encoded(control);
 	return 0;

@@ -22,7 +22,7 @@ struct ublk_control {
 
 /*
  * 0; -ENODEV: there is no /dev/ublk-control, so the driver is not there; -EPERM, -EACCES: no right to use it, or to io_uring;
- * -ENOSYS: no io_uring, or one without commands of 128 bytes (Linux 5.19); others of open and io_uring_setup.
+ * -ENOSYS: no io_uring; others of open and io_uring_setup.
  */
 int ublk_control_open(struct ublk_control *control) BASE_MUST_CHECK;
 void ublk_control_close(struct ublk_control *control);

@@ -400,10 +400,8 @@ static void close_on_reactor(void *arg)
 
 static int open_ring(struct ublk_queue *queue)
 {
-	/* Completions wait until the thread enters the kernel, instead of interrupting it: since Linux 5.19. */
-	int ret = io_uring_queue_init(queue->nr_tags, &queue->ring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
-
-	return ret == -EINVAL ? io_uring_queue_init(queue->nr_tags, &queue->ring, 0) : ret;
+	/* Completions wait until the thread enters the kernel, instead of interrupting it. */
+	return io_uring_queue_init(queue->nr_tags, &queue->ring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
 }
 
 static int map_descs(struct ublk_queue *queue, int fd)
