@@ -197,6 +197,7 @@ static const struct conform_frontend fuse = {
 		.discard_beyond = -EINVAL,
 		.zero_across = -EINVAL,
 		.zero_beyond = -EINVAL,
+		.no_room = -ENOSPC,
 	},
 };
 
@@ -204,7 +205,7 @@ static const struct conform_frontend loop = {
 	COMMON_FUNCTIONS,
 	.start = loop_start,
 	.max_bytes = MAX_BYTES,
-	.outcomes = FILE_HOLDER_BLOCK_DEVICE_OUTCOMES,
+	.outcomes = FILE_HOLDER_BLOCK_DEVICE_OUTCOMES(-ENOSPC),
 };
 
 static const struct conform_config configs[] = {

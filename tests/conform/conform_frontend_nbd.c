@@ -203,6 +203,7 @@ static const struct conform_frontend nbd = {
 		.discard_beyond = -EINVAL,
 		.zero_across = -ENOSPC,
 		.zero_beyond = -ENOSPC,
+		.no_room = -ENOSPC,
 	},
 	.missing = nbd_missing,
 	.start = nbd_start,

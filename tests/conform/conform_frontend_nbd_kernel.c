@@ -87,8 +87,7 @@ static int kernel_doom(struct conform_server *server, const void *buf, size_t le
 
 static const struct conform_frontend kernel = {
 	.max_bytes = MAX_BYTES,
-	.no_room = -EIO, /* the kernel's NBD client knows one error */
-	.outcomes = FILE_HOLDER_BLOCK_DEVICE_OUTCOMES,
+	.outcomes = FILE_HOLDER_BLOCK_DEVICE_OUTCOMES(-EIO), /* the kernel's NBD client knows one error */
 	.missing = kernel_missing,
 	.start = kernel_start,
 	.stop = kernel_stop,
@@ -107,6 +106,7 @@ static const struct conform_frontend kernel = {
 
 static const struct conform_config configs[] = {
 	{ .name = "nbd-kernel, two queues", .frontend = &kernel, .nr_queues = 2, .nr_holders = 2 },
+	{ .name = "nbd-kernel, reactors that look", .frontend = &kernel, .nr_queues = 2, .nr_holders = 2, .spin_us = 50 },
 };
 
 int main(void)

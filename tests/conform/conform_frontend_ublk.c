@@ -78,7 +78,7 @@ static int ublk_doom(struct conform_server *server, const void *buf, size_t len_
 
 static const struct conform_frontend ublk = {
 	.max_bytes = IO_MAX_PAGES << FSW_PAGE_SHIFT,
-	.outcomes = FILE_HOLDER_BLOCK_DEVICE_OUTCOMES,
+	.outcomes = FILE_HOLDER_BLOCK_DEVICE_OUTCOMES(-ENOSPC),
 	.missing = ublk_missing,
 	.start = ublk_start,
 	.stop = ublk_stop,

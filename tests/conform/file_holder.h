@@ -9,12 +9,13 @@
 
 #include "tests/conform/frontend.h"
 
-/* The kernel's own answers, which no driver is asked for. */
-#define FILE_HOLDER_BLOCK_DEVICE_OUTCOMES \
+/* The kernel's own answers, which no driver is asked for, but for that to a WRITE that finds no room. */
+#define FILE_HOLDER_BLOCK_DEVICE_OUTCOMES(no_room_errno) \
 	{ \
 		.misaligned = -EINVAL, .empty = CONFORM_WHOLE, .oversized = CONFORM_WHOLE, .read_across = CONFORM_SHORT, \
 		.read_beyond = CONFORM_SHORT, .write_across = CONFORM_SHORT, .write_beyond = -ENOSPC, \
 		.discard_across = -EINVAL, .discard_beyond = -EINVAL, .zero_across = -EINVAL, .zero_beyond = -EINVAL, \
+		.no_room = (no_room_errno), .empty_when_stopped = true, \
 	}
 
 int file_holder_open(const char *path, struct conform_holder **ret_holder) BASE_MUST_CHECK;

@@ -53,13 +53,15 @@ struct conform_outcomes {
 	int write_across, write_beyond;
 	int discard_across, discard_beyond;
 	int zero_across, zero_beyond;
+	int no_room; /* WRITE that finds no room */
+	/* When it has been stopped, a holder's READ may find nothing, without an error. Else that, and a flush, fail. */
+	bool empty_when_stopped;
 };
 
 /* All functions are Required. Those of a holder may be called on several threads at a time; they block until it is done. */
 struct conform_frontend {
 	uint32_t max_bytes; /* of a READ or WRITE that reaches it in one piece */
 	struct conform_outcomes outcomes;
-	int no_room; /* what a WRITE that finds no room ends with; 0: -ENOSPC */
 
 	/* Before all else, while the process has one thread. NULL, or why it cannot be run here. */
 	const char *(*missing)(void);

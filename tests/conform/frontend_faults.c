@@ -120,11 +120,6 @@ static void a_write_error_is_one_requests(struct env *env)
 	read_spots(env, 2);
 }
 
-static int no_room_of(const struct env *env)
-{
-	return env->frontend->no_room ? env->frontend->no_room : -ENOSPC;
-}
-
 /* Pages that need no room are written all the same, and with room the others are. */
 static void no_room_at_all(struct env *env)
 {
@@ -133,10 +128,10 @@ static void no_room_at_all(struct env *env)
 	struct user user;
 
 	user_init_whole(&user, env);
-	assert_int_equal(env->frontend->write(holder, page, FSW_PAGE_SIZE, 0), no_room_of(env));
+	assert_int_equal(env->frontend->write(holder, page, FSW_PAGE_SIZE, 0), env->frontend->outcomes.no_room);
 	user.next_stamp = PAGE_SAME_STAMP;
 	assert_int_equal(user_write(&user, 1, 1), 0);
-	assert_int_equal(env->frontend->write(holder, page, FSW_PAGE_SIZE, 2 * FSW_PAGE_SIZE), no_room_of(env));
+	assert_int_equal(env->frontend->write(holder, page, FSW_PAGE_SIZE, 2 * FSW_PAGE_SIZE), env->frontend->outcomes.no_room);
 	assert_int_equal(user_clear(&user, IO_WRITE_ZEROES, 2, 10), 0);
 	assert_int_equal(env->frontend->flush(holder), 0);
 	assert_int_equal(user_read_all(&user), 0);
@@ -163,7 +158,7 @@ static void room_runs_out_and_comes_back(struct env *env)
 		ret = user_write(&user, 4 * nr, 1);
 		nr += ret == 0;
 	}
-	assert_int_equal(ret, no_room_of(env));
+	assert_int_equal(ret, env->frontend->outcomes.no_room);
 	assert_in_range(nr, SMALL_SLAB_SLOTS, nr_slots);
 	assert_int_equal(user_read_all(&user), 0);
 	assert_int_equal(env_nr_stored(env), nr);
@@ -276,8 +271,11 @@ static void stop_with_requests_in_flight(struct env *env)
 		assert_true(results[i] < 0 || results[i] == SPOT_PAGES * FSW_PAGE_SIZE);
 	}
 	for (unsigned i = 0; i < env->config->nr_holders; i++) {
-		/* An error; a disk that has gone has nothing left to be read, which is none. */
-		assert_true(env->frontend->read(env->holders[i], page, sizeof(page), 0) <= 0);
+		int64_t nr = env->frontend->read(env->holders[i], page, sizeof(page), 0);
+
+		/* A disk that has gone has nothing left to be read, nor to be flushed. */
+		assert_true(nr < 0 || (nr == 0 && env->frontend->outcomes.empty_when_stopped));
+		assert_true(env->frontend->outcomes.empty_when_stopped || env->frontend->flush(env->holders[i]) < 0);
 		env->frontend->close(env->holders[i]);
 		env->holders[i] = NULL;
 	}
