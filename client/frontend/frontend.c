@@ -1,5 +1,7 @@
 #include "client/frontend/frontend.h"
 
+#include <errno.h>
+
 #include "client/frontend/swaparea.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
@@ -40,4 +42,20 @@ int frontend_swap_off(const char *what, const char *device)
 	if (ret < 0)
 		log_error("%s: cannot turn swap off at %s: %s", what, device, err_text(ret));
 	return ret;
+}
+
+int frontend_check_unused(const char *what, const char *device)
+{
+	uint64_t used_bytes;
+	int ret = swap_area_used_bytes(device, &used_bytes);
+
+	if (ret == -ENOENT)
+		return 0;
+	if (ret < 0) {
+		log_error("%s: cannot see whether %s is in use as swap: %s", what, device, err_text(ret));
+		return ret;
+	}
+	log_error("%s: %s of a process that has died is still in use as swap (%llu KiB): turn it off with swapoff(8) first",
+		  what, device, (unsigned long long)(used_bytes >> 10));
+	return -EBUSY;
 }

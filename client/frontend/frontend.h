@@ -23,6 +23,12 @@ int frontend_memory_open(struct mem_region *region, size_t len_bytes, const char
 int frontend_swap_on(const char *what, const char *device, uint64_t nr_pages, int priority) BASE_MUST_CHECK;
 
 /*
+ * Control thread. That a device which a dead process has left is not in use as swap: 0; -EBUSY when it is; the error of
+ * looking. The log says which, in a line of `what`.
+ */
+int frontend_check_unused(const char *what, const char *device) BASE_MUST_CHECK;
+
+/*
  * Control thread; the reactors run. As swap_area_off, whoever has turned it on: an operator may have, by swapon(8). The log
  * says why not, in a line of `what`.
  */

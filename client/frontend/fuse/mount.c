@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client/frontend/swaparea.h"
+#include "client/frontend/frontend.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
 
@@ -113,21 +113,12 @@ static int mounted_type(const char *dir, char *type, size_t type_bytes)
 /* arg: a flag that there was one. The log says what goes wrong with it. */
 static int clear_loop(const char *path, void *arg)
 {
-	uint64_t used_bytes;
 	int ret;
 
 	*(bool *)arg = true;
-	ret = swap_area_used_bytes(path, &used_bytes);
-	if (ret == 0) {
-		log_error("fuse: %s of a process that has died is still in use as swap (%llu KiB): "
-			  "turn it off with swapoff(8) first",
-			  path, (unsigned long long)(used_bytes >> 10));
-		return -EBUSY;
-	}
-	if (ret != -ENOENT) {
-		log_error("fuse: cannot see whether %s is in use as swap: %s", path, err_text(ret));
+	ret = frontend_check_unused("fuse", path);
+	if (ret < 0)
 		return ret;
-	}
 	ret = loop_device_clear(path);
 	if (ret < 0) {
 		log_error("fuse: cannot detach %s of a process that has died: %s", path, err_text(ret));

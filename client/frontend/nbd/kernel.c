@@ -46,17 +46,12 @@ struct nbd_kernel {
 
 static int clear_one(struct nbd_netlink *netlink, const char *device, uint32_t index)
 {
-	uint64_t used_bytes;
-	int ret, swaps = swap_area_used_bytes(device, &used_bytes);
+	int ret, unused = frontend_check_unused(WHAT, device);
 
 	/* Also when it is in use: what was under way when its daemon died then fails, instead of waiting for the timeout. */
 	ret = nbd_netlink_disconnect(netlink, index);
-	if (swaps == 0) {
-		log_error(WHAT ": %s of a process that has died is still in use as swap (%llu KiB): turn it off with "
-			  "swapoff(8) first",
-			  device, (unsigned long long)(used_bytes >> 10));
-		return -EBUSY;
-	}
+	if (unused < 0)
+		return unused;
 	if (ret < 0)
 		log_error(WHAT ": cannot take down %s of a process that has died: %s", device, err_text(ret));
 	else
