@@ -133,8 +133,6 @@ int daemon_open_frontend(struct daemon *daemon)
 	const struct settings *settings = daemon->settings;
 	int ret;
 
-	if (settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO_FRONTEND)
-		make_folder_of(settings->mount_dir);
 	if (settings->frontend == SETTINGS_NBD && strncmp(settings->nbd_listen, "unix:", 5) == 0)
 		make_folder_of(settings->nbd_listen + 5);
 	ret = surface_open(settings, daemon->node->vswap, &daemon->surface);

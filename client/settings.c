@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "client/frontend/nbd/kernel.h"
+#include "client/frontend/swaparea.h"
 #include "client/servers.h"
 #include "common/base/err.h"
 
@@ -22,8 +24,6 @@
 #define MAX_NAME_BYTES 63u
 #define MAX_GID_INDEX 65535u
 #define MAX_SERVICE_LEVEL 7u
-#define MAX_PRIORITY 32767u
-#define MAX_NBD_INDEX 1048575u /* the kernel's */
 #define MIN_COMP_BYTES (4u << 20) /* below that the blocks being filled are most of it */
 
 static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
@@ -232,10 +232,11 @@ static int take_cpus(struct settings *settings, unsigned nr_cpus, char error[CON
 
 static int check_frontend(struct settings *settings, char error[CONFIG_ERROR_MAX])
 {
-	int ret = take_number("swap_priority", settings->swap_priority_text, MAX_PRIORITY, &settings->swap_priority, error);
+	int ret = take_number("swap_priority", settings->swap_priority_text, SWAP_AREA_PRIORITY_MAX, &settings->swap_priority,
+			      error);
 
 	if (ret == 0)
-		ret = take_number("nbd_index", settings->nbd_index_text, MAX_NBD_INDEX, &settings->nbd_index, error);
+		ret = take_number("nbd_index", settings->nbd_index_text, NBD_KERNEL_MAX_INDEX, &settings->nbd_index, error);
 	if (ret < 0)
 		return ret;
 	if ((settings->frontend == SETTINGS_FUSE || settings->frontend == SETTINGS_AUTO_FRONTEND) &&

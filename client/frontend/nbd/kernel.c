@@ -3,6 +3,7 @@
  */
 #include "client/frontend/nbd/kernel.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -16,12 +17,15 @@
 
 #include "client/frontend/blockdev.h"
 #include "client/frontend/frontend.h"
+#include "client/frontend/nbd/internal.h"
 #include "client/frontend/nbd/netlink.h"
 #include "client/frontend/nbd/wire.h"
 #include "client/frontend/owner.h"
 #include "client/frontend/swaparea.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
+
+static_assert(NBD_KERNEL_MAX_BYTES == NBD_SMALL_BYTES, "the longest for which the server has many buffers");
 
 #define WHAT "frontend: nbd-kernel" /* in front of each line in the log */
 #define PATH_BYTES 32
