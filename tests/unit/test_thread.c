@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "common/sys/clock.h"
+#include "common/sys/sem.h"
 #include "common/sys/thread.h"
 
 #ifndef PR_GET_IO_FLUSHER
@@ -189,11 +191,39 @@ static void test_clock(void **state)
 	}
 }
 
+static sem_t sem;
+static volatile sig_atomic_t nr_alarms;
+
+static void on_alarm(int number)
+{
+	(void)number;
+	if (++nr_alarms == 3)
+		sem_post(&sem);
+}
+
+/* Until it is posted, which a signal alone does not do. */
+static void test_semaphore(void **state)
+{
+	const struct sigaction action = { .sa_handler = on_alarm };
+	const struct itimerval often = { .it_interval.tv_usec = 1000, .it_value.tv_usec = 1000 }, never = { 0 };
+
+	(void)state;
+	assert_int_equal(sem_init(&sem, 0, 1), 0);
+	assert_int_equal(sys_sem_wait(&sem, 0), 0);
+	assert_int_equal(sys_sem_wait(&sem, 0), -ETIMEDOUT);
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+	assert_int_equal(sys_sem_wait(&sem, 60), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+	assert_true(nr_alarms >= 3);
+	sem_destroy(&sem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_start),	cmocka_unit_test(test_no_such_cpu), cmocka_unit_test(test_harden),
-		cmocka_unit_test(test_signals), cmocka_unit_test(test_clock),
+		cmocka_unit_test(test_signals), cmocka_unit_test(test_clock),	cmocka_unit_test(test_semaphore),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/frontend/frontend.h"
@@ -17,6 +16,7 @@
 #include "client/frontend/swaparea.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
+#include "common/sys/sem.h"
 
 #define HANDSHAKE_S 10
 
@@ -113,18 +113,6 @@ static void stop_serving(struct fuse_frontend *frontend)
 	}
 }
 
-static int wait_for_handshake(struct fuse_frontend *frontend)
-{
-	struct timespec deadline;
-
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += HANDSHAKE_S;
-	while (sem_clockwait(&frontend->initialized, CLOCK_MONOTONIC, &deadline) < 0)
-		if (errno != EINTR)
-			return -errno;
-	return 0;
-}
-
 static int start_serving(struct fuse_frontend *frontend, int session_fd)
 {
 	int fd, ret;
@@ -134,7 +122,7 @@ static int start_serving(struct fuse_frontend *frontend, int session_fd)
 	ret = fuse_queue_open(&frontend->queues[0], session_fd);
 	if (ret < 0)
 		goto out_stop;
-	ret = wait_for_handshake(frontend);
+	ret = sys_sem_wait(&frontend->initialized, HANDSHAKE_S);
 	if (ret < 0)
 		goto out_stop;
 	for (unsigned i = 1; i < frontend->nr_queues; i++) {

@@ -16,18 +16,18 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "client/frontend/frontend.h"
 #include "client/frontend/ublk/internal.h"
 #include "common/base/err.h"
 #include "common/log/log.h"
+#include "common/sys/sem.h"
 
 /* Completions in a row before others on the reactor get their turn. */
 #define REAP_BUDGET 32u
 /* When the kernel, short of memory, does not take what is in the ring. */
 #define AGAIN_NS SYS_NS_PER_MS
-#define END_PATIENCE_S 30
+#define END_PATIENCE_S 30u
 
 /* ---- commands ---- */
 
@@ -446,31 +446,19 @@ out_ring:
 	return ret;
 }
 
-static bool wait_for_the_end(struct ublk_queue *queue)
-{
-	struct timespec deadline;
-
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += END_PATIENCE_S;
-	while (sem_clockwait(&queue->ended, CLOCK_MONOTONIC, &deadline) < 0)
-		if (errno != EINTR) {
-			log_error("ublk: the kernel has not ended queue %u in %d s: its memory stays taken", queue->number,
-				  END_PATIENCE_S);
-			return false;
-		}
-	return true;
-}
-
 bool ublk_queue_close(struct ublk_queue *queue)
 {
 	bool has_ended;
 
 	if (!queue->is_open)
 		return true;
-	has_ended = wait_for_the_end(queue);
+	has_ended = sys_sem_wait(&queue->ended, END_PATIENCE_S) == 0;
 	sys_reactor_call(queue->reactor, close_on_reactor, queue);
-	if (!has_ended)
+	if (!has_ended) {
+		log_error("ublk: the kernel has not ended queue %u in %u s: its memory stays taken", queue->number,
+			  END_PATIENCE_S);
 		return false;
+	}
 	munmap((void *)(uintptr_t)queue->descs, queue->descs_bytes);
 	io_uring_queue_exit(&queue->ring);
 	queue->is_open = false;
