@@ -90,6 +90,7 @@ struct admin_owner daemon_owner(struct daemon *daemon)
 
 static int (*const steps[])(struct daemon *daemon) = {
 	/* Memory, and what others may have already: refused before anything has begun. */
+	daemon_open_state,
 	daemon_create_node,
 	daemon_listen_admin,
 	/* Threads: leases are opened and slabs fetched. */
@@ -99,6 +100,15 @@ static int (*const steps[])(struct daemon *daemon) = {
 	daemon_open_frontend,
 	daemon_write_ready_file,
 };
+
+/* Of a device that goes on, nothing may be given back as long as somebody has pages there. */
+static void leave_for_another_try(const struct daemon *daemon)
+{
+	if (!daemon->node || !node_is_resumed(daemon->node))
+		return;
+	log_error("the device that a dead farswapd has left stays as it is, and can be gone on with by another start");
+	_exit(EXIT_FAILURE);
+}
 
 int daemon_start(const struct settings *settings, const struct sys_process_rights *rights, struct daemon **ret_daemon)
 {
@@ -117,6 +127,7 @@ int daemon_start(const struct settings *settings, const struct sys_process_right
 
 		if (ret == 0)
 			continue;
+		leave_for_another_try(daemon);
 		/* No kernel swaps on it yet, or only for an instant: should swapoff fail, nothing may be taken away. */
 		while (daemon_leave(daemon) < 0)
 			(void)sys_signal_wait(1000);
@@ -184,6 +195,7 @@ void daemon_stop(struct daemon *daemon)
 	admin_free(daemon->admin);
 	surface_free(daemon->surface);
 	node_free(daemon->node);
+	state_close(daemon->kept, daemon->kept && !state_has_device(daemon->kept));
 	lock_mutex_done(&daemon->lock);
 	free(daemon);
 }

@@ -12,7 +12,9 @@ struct daemon;
 
 /*
  * Main thread, with signals blocked and rpc_init done. Returns when the device is served. 0, or a negative errno after one
- * line in the log that names what could not be had; nothing is left behind then. Both arguments outlive the daemon.
+ * line in the log that names what could not be had; nothing is left behind then. Both arguments outlive the daemon. When a
+ * device that a dead daemon has left cannot be gone on with, it ends the process, with status 1: as kill would, so that
+ * another can try.
  */
 int daemon_start(const struct settings *settings, const struct sys_process_rights *rights, struct daemon **ret_daemon)
 	BASE_MUST_CHECK;

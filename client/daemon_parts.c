@@ -48,6 +48,7 @@ int daemon_create_node(struct daemon *daemon)
 		.connect_timeout_ms = (unsigned)settings->connect_timeout_ms,
 		.lost_after_ms = settings->lost_after_ms,
 		.ahead_bytes = settings->ahead_bytes,
+		.state = daemon->kept,
 	};
 	char error[NODE_ERROR_MAX];
 	int ret;
@@ -123,6 +124,11 @@ int daemon_wait_for_room(struct daemon *daemon)
 	char error[NODE_ERROR_MAX];
 	int ret = node_wait_for_room(daemon->node, (unsigned)daemon->settings->start_timeout_ms, error);
 
+	if (ret < 0 && node_is_resumed(daemon->node)) {
+		/* Reads of what is there need no room, and who waits for them waits already. */
+		log_warning("%s", error);
+		return 0;
+	}
 	if (ret < 0)
 		log_error("%s", error);
 	return ret;
@@ -135,7 +141,7 @@ int daemon_open_frontend(struct daemon *daemon)
 
 	if (settings->frontend == SETTINGS_NBD && strncmp(settings->nbd_listen, "unix:", 5) == 0)
 		make_folder_of(settings->nbd_listen + 5);
-	ret = surface_open(settings, daemon->node->vswap, &daemon->surface);
+	ret = surface_open(settings, daemon->node->vswap, daemon->kept, &daemon->surface);
 	if (ret < 0)
 		return ret;
 	lock_acquire(&daemon->lock);

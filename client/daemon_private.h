@@ -7,6 +7,7 @@
 #include "client/ctl/admin.h"
 #include "client/daemon.h"
 #include "client/node.h"
+#include "client/state/state.h"
 #include "client/surface.h"
 #include "common/base/lock.h"
 
@@ -14,6 +15,7 @@ struct daemon {
 	const struct settings *settings;
 	const struct sys_process_rights *rights;
 
+	struct state *kept; /* what outlives the daemon; NULL: nothing */
 	struct node *node;
 	struct admin *admin;
 	struct surface *surface;
@@ -39,6 +41,7 @@ void daemon_set_state(struct daemon *daemon, enum admin_state state);
  * Each makes its part: 0, or a negative errno after one line in the log; what it made by then is undone by daemon_stop.
  */
 
+int daemon_open_state(struct daemon *daemon) BASE_MUST_CHECK; /* daemon_state.c */
 int daemon_create_node(struct daemon *daemon) BASE_MUST_CHECK;
 int daemon_listen_admin(struct daemon *daemon) BASE_MUST_CHECK;
 int daemon_run(struct daemon *daemon) BASE_MUST_CHECK;

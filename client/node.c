@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include "common/base/err.h"
 #include "common/config/value.h"
 #include "common/log/log.h"
+#include "common/sys/rcu.h"
 #include "common/transport/tcp/tcp.h"
 #include "common/transport/verbs/verbs.h"
 
@@ -75,6 +77,7 @@ static int create_vswap(struct node *node, char error[NODE_ERROR_MAX])
 		.comp_algorithm = node->options.comp_algorithm,
 		.nr_queues = node->options.nr_queues,
 		.max_slabs = node->options.max_slabs,
+		.state = node->options.state,
 		.reserve_tables = (uint32_t)base_min_u64(RESERVE_TABLES, nr_all_pages(node) / TABLE_PAGES + 1),
 	};
 	int ret = vswap_create(&options, &node->vswap);
@@ -111,8 +114,10 @@ static int open_disk(struct node *node, char error[NODE_ERROR_MAX])
 	if (!options.path)
 		return 0;
 	ret = disk_create(&options, &node->disk);
-	if (ret == 0)
+	if (ret == 0) {
+		node->disk->record = STATE_DISK;
 		ret = add_backend(node, node->disk);
+	}
 	if (ret < 0)
 		return failed(error, ret, "disk: %s cannot be used: %s", options.path, err_text(ret));
 	return 0;
@@ -167,6 +172,20 @@ static int create_rdma(struct node *node, char error[NODE_ERROR_MAX])
 	return 0;
 }
 
+/* In the state file there is one for each server that holds slabs, and room for all that there can be. */
+static int create_record(struct node *node, struct backend *backend)
+{
+	struct state_session *session;
+
+	if (!node->options.state)
+		return 0;
+	session = state_session_of(node->options.state, backend->name);
+	if (!session)
+		return -ENOSPC;
+	backend->record = state_session_number(node->options.state, session);
+	return 0;
+}
+
 static int create_server(struct node *node, unsigned i, char error[NODE_ERROR_MAX])
 {
 	const char *address = node->options.servers[i];
@@ -191,6 +210,7 @@ static int create_server(struct node *node, unsigned i, char error[NODE_ERROR_MA
 		.max_heartbeat_ms = (unsigned)base_max_u64(node->options.dead_ms / BEATS_UNTIL_DEAD, 1),
 		.lost_after_ms = node->options.lost_after_ms,
 		.seed = node->random ^ (i + 1) * 0x9e3779b97f4a7c15u,
+		.state = node->options.state,
 		.changed = supply_changed,
 		.user = node,
 	};
@@ -202,6 +222,8 @@ static int create_server(struct node *node, unsigned i, char error[NODE_ERROR_MA
 		ret = add_backend(node, node->remote[i]);
 	keep.backend = node->remote[i];
 	if (ret == 0)
+		ret = create_record(node, node->remote[i]);
+	if (ret == 0)
 		ret = keeper_create(&keep, &node->keeper[i], &status);
 	if (ret == 0)
 		ret = provision_add_keeper(node->provision, node->keeper[i]);
@@ -211,9 +233,36 @@ static int create_server(struct node *node, unsigned i, char error[NODE_ERROR_MA
 	return 0;
 }
 
+static bool is_configured(const struct node *node, const char *server)
+{
+	for (unsigned i = 0; i < node->options.nr_servers; i++)
+		if (strcmp(node->options.servers[i], server) == 0)
+			return true;
+	return false;
+}
+
+/* Servers that hold pages cannot be left out. */
+static int check_left_servers(const struct node *node, char error[NODE_ERROR_MAX])
+{
+	struct state *state = node->options.state;
+
+	for (uint32_t id = 0; id < state_max_slabs(state); id++) {
+		const struct state_slab *slab = state_slab(state, id);
+		const char *server;
+
+		if (atomic_load(&slab->status) != STATE_SLAB_HELD || slab->session >= STATE_MAX_SESSIONS)
+			continue;
+		server = state_session(state, slab->session)->server;
+		if (!is_configured(node, server))
+			return failed(error, -EINVAL, "servers: '%s' holds pages of the device in use, and is not in the list",
+				      server);
+	}
+	return 0;
+}
+
 static int create_servers(struct node *node, char error[NODE_ERROR_MAX])
 {
-	int ret = 0;
+	int ret = node_is_resumed(node) ? check_left_servers(node, error) : 0;
 
 	for (unsigned i = 0; i < node->options.nr_servers && ret == 0; i++)
 		ret = create_server(node, i, error);
@@ -257,11 +306,38 @@ int node_create(const struct node_options *options, struct node **ret_node, char
 	return 0;
 }
 
+/* Slabs, then what the words say of them. The reactors do not turn yet. */
+static int resume(struct node *node)
+{
+	uint64_t nr_lost = 0;
+	int ret = 0;
+
+	sys_rcu_thread_init();
+	for (unsigned i = 0; i < node->nr_servers && ret == 0; i++)
+		ret = keeper_resume(node->keeper[i]);
+	if (ret == 0)
+		ret = provision_resume(node->provision, node->options.state);
+	if (ret == 0)
+		ret = vswap_rebuild(node->vswap, &nr_lost);
+	sys_rcu_thread_done();
+	return ret;
+}
+
+bool node_is_resumed(const struct node *node)
+{
+	return node->options.state && state_is_left(node->options.state);
+}
+
 /* From the data path upwards. */
 int node_start(struct node *node, char ret_error[NODE_ERROR_MAX])
 {
 	int ret = 0;
 
+	if (node_is_resumed(node)) {
+		ret = resume(node);
+		if (ret < 0)
+			return failed(ret_error, ret, "state_file: cannot go on with what is in it: %s", err_text(ret));
+	}
 	for (unsigned i = 0; i < node->nr_reactors; i++) {
 		ret = sys_reactor_start(node->reactor[i]);
 		if (ret < 0)

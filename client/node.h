@@ -60,6 +60,7 @@ struct node_options {
 	unsigned connect_timeout_ms;
 	uint64_t lost_after_ms;
 	uint64_t ahead_bytes;
+	struct state *state; /* of the device, see struct vswap_options; outlives the node. NULL: none */
 };
 
 /* Who made it may read it, and call what its parts offer. */
@@ -91,6 +92,12 @@ int node_create(const struct node_options *options, struct node **ret_node,
  * then is ended by node_stop.
  */
 int node_start(struct node *node, char ret_error[NODE_ERROR_MAX]) BASE_MUST_CHECK;
+
+/*
+ * In a node that goes on with what a dead daemon has left: nothing may be given back then, since the pages are in use. To
+ * be asked after a failure; the process ends without node_stop.
+ */
+bool node_is_resumed(const struct node *node);
 
 /*
  * Waits until there is as much room as there should be, or timeout_ms have passed. 0 when there is any, with a warning

@@ -112,6 +112,9 @@ static const struct config_option options[] = {
 	  .default_text = "notice", .choices = log_levels, .help = "least urgent lines that are written" },
 	{ .section = "process", SETTING("ready_file", CONFIG_STRING, ready_file), .arg = "FILE",
 	  .help = "written when the device is served, with where it is; removed at the end" },
+	{ .section = "process", SETTING("state_file", CONFIG_STRING, state_file), .arg = "FILE", .default_text = "auto",
+	  .help = "in memory, what a restart goes on with while the device is in use (ublk and nbd); "
+		  "auto: of ublk, " SETTINGS_STATE_FILE "; none: nothing" },
 };
 
 static const struct config_program program = {
@@ -247,6 +250,23 @@ static int check_frontend(struct settings *settings, char error[CONFIG_ERROR_MAX
 	return 0;
 }
 
+static int check_state_file(const struct settings *settings, char error[CONFIG_ERROR_MAX])
+{
+	const char *file = settings->state_file;
+
+	if (strcmp(file, "auto") == 0 || strcmp(file, "none") == 0)
+		return 0;
+	if (file[0] != '/' || strcmp(strrchr(file, '/'), "/") == 0)
+		return wrong(error, "state_file: '%s' is neither auto nor none nor the absolute path of a file", file);
+	if (settings->frontend != SETTINGS_AUTO_FRONTEND && settings->frontend != SETTINGS_UBLK &&
+	    settings->frontend != SETTINGS_NBD)
+		return wrong(error, "state_file: what frontend %s serves does not outlive the daemon",
+			     frontends[settings->frontend]);
+	if (settings->comp_limit_bytes != 0)
+		return wrong(error, "state_file: compressed pages do not outlive the daemon: compress_limit must be 0");
+	return 0;
+}
+
 static int check_names(struct settings *settings, char error[CONFIG_ERROR_MAX])
 {
 	struct sockaddr_un un;
@@ -282,6 +302,8 @@ int settings_check(struct settings *settings, unsigned nr_cpus, char ret_error[C
 		ret = take_cpus(settings, nr_cpus, ret_error);
 	if (ret == 0)
 		ret = check_frontend(settings, ret_error);
+	if (ret == 0)
+		ret = check_state_file(settings, ret_error);
 	if (ret == 0)
 		ret = check_names(settings, ret_error);
 	/* Twice the device, were all slabs of the smallest size: a drain needs room beside what it empties. */

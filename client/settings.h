@@ -10,6 +10,7 @@
 
 #define SETTINGS_MAX_QUEUES 32
 #define SETTINGS_MAX_SERVERS 63 /* and the disk */
+#define SETTINGS_STATE_FILE "/run/farswap/state/farswapd"
 
 enum settings_frontend {
 	SETTINGS_AUTO_FRONTEND,
@@ -68,6 +69,7 @@ struct settings {
 	char admin_socket[CONFIG_STRING_MAX]; /* a path */
 	enum log_level log_level;
 	char ready_file[CONFIG_STRING_MAX]; /* empty: none */
+	char state_file[CONFIG_STRING_MAX]; /* "auto", "none" or a path */
 };
 
 /*

@@ -13,6 +13,7 @@
 
 struct surface {
 	const struct surface_kind *kind;
+	struct state *state; /* NULL: none */
 	char chosen_because[ADMIN_REASON_MAX];
 	struct lock_mutex lock;
 	/* Written by the main thread only, and freed only after it was taken out here. NULL: there is none (any more). */
@@ -36,7 +37,7 @@ static int open_kind(struct surface *surface, const struct surface_kind *kind, c
 		log_error("frontend: %s makes a device of the kernel's, which only root may do", kind->name);
 		return -EPERM;
 	}
-	ret = kind->open(settings, vswap, &frontend);
+	ret = kind->open(settings, vswap, surface->state, &frontend);
 	if (ret < 0)
 		return ret;
 	surface->kind = kind;
@@ -86,7 +87,21 @@ static const struct surface_kind *find_kind(enum settings_frontend setting)
 	return kind->name ? kind : NULL;
 }
 
-int surface_open(const struct settings *settings, struct vswap *vswap, struct surface **ret_surface)
+/* The front end of the device that a dead daemon has left. */
+static int open_left(struct surface *surface, const struct settings *settings, struct vswap *vswap)
+{
+	const struct surface_kind *kind;
+	uint32_t id;
+
+	for (kind = surface_kinds; kind->name && strcmp(kind->name, state_device(surface->state, &id)) != 0; kind++)
+		;
+	if (!kind->name)
+		return -EUCLEAN;
+	snprintf(surface->chosen_because, sizeof(surface->chosen_because), "its device goes on");
+	return open_kind(surface, kind, settings, vswap);
+}
+
+int surface_open(const struct settings *settings, struct vswap *vswap, struct state *state, struct surface **ret_surface)
 {
 	struct surface *surface = calloc(1, sizeof(*surface));
 	const struct surface_kind *kind = find_kind(settings->frontend);
@@ -97,7 +112,10 @@ int surface_open(const struct settings *settings, struct vswap *vswap, struct su
 		return -ENOMEM;
 	}
 	lock_mutex_init(&surface->lock);
-	if (settings->frontend == SETTINGS_AUTO_FRONTEND)
+	surface->state = state;
+	if (state && state_is_left(state))
+		ret = open_left(surface, settings, vswap);
+	else if (settings->frontend == SETTINGS_AUTO_FRONTEND)
 		ret = open_auto(surface, settings, vswap);
 	else if (kind)
 		ret = open_kind(surface, kind, settings, vswap);
@@ -105,7 +123,7 @@ int surface_open(const struct settings *settings, struct vswap *vswap, struct su
 		surface_free(surface);
 		return ret;
 	}
-	if (kind)
+	if (kind && surface->chosen_because[0] == '\0')
 		snprintf(surface->chosen_because, sizeof(surface->chosen_because), "configured");
 	*ret_surface = surface;
 	return 0;
@@ -130,6 +148,8 @@ int surface_close(struct surface *surface)
 	ret = surface->kind->stop(frontend);
 	if (ret < 0)
 		set_frontend(surface, frontend);
+	else if (surface->state)
+		state_set_device(surface->state, "", 0);
 	return ret;
 }
 

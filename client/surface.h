@@ -6,6 +6,7 @@
 
 #include "client/ctl/admin.h"
 #include "client/settings.h"
+#include "client/state/state.h"
 #include "client/vswap/vswap.h"
 
 struct surface;
@@ -13,8 +14,12 @@ struct surface;
 /*
  * Main thread; the reactors run. Brings the front end up; when it returns the device can be used, and swap is on if that was
  * asked for. 0, or a negative errno, the reason of which is in the log by then; nothing is left behind.
+ *
+ * state: NULL, or where the device is put on record, if it is one that outlives the daemon. With what a dead daemon has left,
+ * its device goes on, and only that will do; after a failure the process must end then (see ublk.h).
  */
-int surface_open(const struct settings *settings, struct vswap *vswap, struct surface **ret_surface) BASE_MUST_CHECK;
+int surface_open(const struct settings *settings, struct vswap *vswap, struct state *state,
+		 struct surface **ret_surface) BASE_MUST_CHECK;
 
 /*
  * Main thread; the reactors run. Swap off, which reads everything back and may take long, and the front end down: 0, also

@@ -27,9 +27,16 @@ static struct admin_frontend_counters counters_of_nbd(const struct nbd_server_co
 
 /* ---- ublk ---- */
 
-static int ublk_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+static void ublk_made(void *arg, uint32_t id)
+{
+	state_set_device(arg, "ublk", id);
+}
+
+static int ublk_open(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend)
 {
 	struct ublk_frontend_options options = {
+		.made = state ? ublk_made : NULL,
+		.made_arg = state,
 		.vswap = vswap,
 		.nr_queues = settings->nr_queues,
 		.spin_us = settings->spin_us,
@@ -37,8 +44,14 @@ static int ublk_open(const struct settings *settings, struct vswap *vswap, void 
 		.priority = settings->swap_priority,
 	};
 	struct ublk_frontend *ublk;
-	int ret = ublk_frontend_start(&options, &ublk);
+	uint32_t id;
+	int ret;
 
+	if (state && state_is_left(state)) {
+		(void)state_device(state, &id);
+		options.again = &id;
+	}
+	ret = ublk_frontend_start(&options, &ublk);
 	if (ret == 0)
 		*ret_frontend = ublk;
 	return ret;
@@ -77,7 +90,7 @@ static void ublk_look(void *frontend, struct admin_frontend *seen)
  */
 #define NBD_MARGIN_MS 60000u
 
-static int nbd_kernel_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+static int nbd_kernel_open(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend)
 {
 	uint64_t longest_ms = settings->read_patience_ms + 2 * settings->dead_ms + NBD_MARGIN_MS;
 	struct nbd_kernel_options options = {
@@ -93,6 +106,7 @@ static int nbd_kernel_open(const struct settings *settings, struct vswap *vswap,
 	struct nbd_kernel *kernel;
 	int ret = nbd_kernel_start(&options, &kernel);
 
+	(void)state; /* its device does not outlive the daemon */
 	if (ret == 0)
 		*ret_frontend = kernel;
 	return ret;
@@ -127,7 +141,7 @@ static int fuse_probe(void)
 	return 0;
 }
 
-static int fuse_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+static int fuse_open(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend)
 {
 	struct fuse_frontend_options options = {
 		.mount_dir = settings->mount_dir,
@@ -141,6 +155,7 @@ static int fuse_open(const struct settings *settings, struct vswap *vswap, void 
 	struct fuse_frontend *fuse;
 	int ret = fuse_frontend_start(&options, &fuse);
 
+	(void)state; /* its device does not outlive the daemon */
 	if (ret == 0)
 		*ret_frontend = fuse;
 	return ret;
@@ -172,7 +187,7 @@ static void fuse_look(void *frontend, struct admin_frontend *seen)
 
 /* ---- NBD, for whoever connects ---- */
 
-static int nbd_open(const struct settings *settings, struct vswap *vswap, void **ret_frontend)
+static int nbd_open(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend)
 {
 	struct nbd_server_options options = {
 		.address = settings->nbd_listen,
@@ -181,8 +196,14 @@ static int nbd_open(const struct settings *settings, struct vswap *vswap, void *
 		.spin_us = settings->spin_us,
 	};
 	struct nbd_server *nbd;
-	int ret = nbd_server_open(&options, &nbd);
+	int ret;
 
+	/* Before anybody can have pages on it. Who had some when the daemon died connects again by itself. */
+	if (state)
+		state_set_device(state, "nbd", 0);
+	ret = nbd_server_open(&options, &nbd);
+	if (ret < 0 && state && !state_is_left(state))
+		state_set_device(state, "", 0);
 	if (ret < 0)
 		log_error("nbd_listen: %s: %s", settings->nbd_listen, err_text(ret));
 	else

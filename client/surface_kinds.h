@@ -6,6 +6,7 @@
 
 #include "client/ctl/admin.h"
 #include "client/settings.h"
+#include "client/state/state.h"
 #include "client/vswap/vswap.h"
 
 struct surface_kind {
@@ -14,8 +15,8 @@ struct surface_kind {
 	bool needs_root;
 	/* Whether this kernel has what it needs: 0, or the errno that says why not. NULL: "auto" does not take it. */
 	int (*probe)(void);
-	/* Required. As surface_open. */
-	int (*open)(const struct settings *settings, struct vswap *vswap, void **ret_frontend);
+	/* Required. As surface_open. What a device needs to outlive the daemon is in *state. */
+	int (*open)(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend);
 	/* Turns swap off, as surface_close. NULL: there is never any. */
 	int (*swap_off)(void *frontend);
 	/* Required. Takes it down and frees it; below 0 it is up as before. */

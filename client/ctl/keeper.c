@@ -84,6 +84,10 @@ static void *keeper_run(void *arg)
 	uint32_t generation;
 
 	sys_rcu_thread_init();
+	if (keeper->resumed) {
+		keeper_session_serve(keeper, keeper->last_generation);
+		keeper_session_close(keeper);
+	}
 	while (!keeper_stopping(keeper)) {
 		if (keeper_session_open(keeper, &generation) < 0) {
 			keeper_sleep(keeper, 0, backoff_next_ms(&keeper->backoff));
@@ -118,6 +122,8 @@ int keeper_create(const struct keeper_options *options, struct keeper **ret_keep
 	LIST_INIT(&keeper->held);
 	LIST_INIT(&keeper->returning);
 	LIST_INIT(&keeper->spare);
+	if (options->state)
+		keeper->record = state_session(options->state, options->backend->record);
 	ret = rpc_client_create(keeper->address, NULL, &keeper->client, ret_status);
 	if (ret < 0) {
 		free(keeper);
@@ -130,6 +136,13 @@ int keeper_create(const struct keeper_options *options, struct keeper **ret_keep
 	pthread_condattr_destroy(&monotonic);
 	*ret_keeper = keeper;
 	return 0;
+}
+
+int keeper_resume(struct keeper *keeper)
+{
+	if (!keeper->record || !atomic_load(&keeper->record->stands))
+		return 0;
+	return keeper_session_resume(keeper);
 }
 
 int keeper_start(struct keeper *keeper)

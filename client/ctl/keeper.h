@@ -34,6 +34,7 @@ struct keeper_options {
 	unsigned max_heartbeat_ms; /* the server's wish counts up to here, so that dead connections are found in time */
 	uint64_t lost_after_ms;	  /* out of reach for so long: its memory is given up; 0: its lease's term and a margin */
 	uint64_t seed;		  /* of the jitter */
+	struct state *state;	  /* where its session is put on record; outlives it. NULL: nowhere */
 	/* Something has changed that provision should look at. Any thread; must not block. */
 	void (*changed)(void *user);
 	void *user;
@@ -42,6 +43,11 @@ struct keeper_options {
 /* Control thread. 0; -EINVAL (not an address, with a message in *ret_status); -ENOMEM; -EAGAIN. */
 int keeper_create(const struct keeper_options *options, struct keeper **ret_keeper, struct rpc_status *ret_status)
 	BASE_MUST_CHECK;
+/*
+ * Control thread, before keeper_start and before the reactors turn. Goes on with the session that a dead daemon has left on
+ * record, if there is one: gives vswap its slabs again. 0; -ENOMEM; -EUCLEAN: the record is damaged.
+ */
+int keeper_resume(struct keeper *keeper) BASE_MUST_CHECK;
 /* Control thread. 0 or a negative errno of pthread_create; nothing runs then. */
 int keeper_start(struct keeper *keeper) BASE_MUST_CHECK;
 

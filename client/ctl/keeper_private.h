@@ -16,6 +16,7 @@
 
 struct keeper_slab {
 	struct backend_slab lent;
+	bool on_record; /* with a state file; under lent.id */
 	LIST_ENTRY(keeper_slab) link;
 };
 
@@ -37,6 +38,8 @@ struct keeper {
 	struct keeper_slab_list returning; /* vswap has them no more, the server not yet again */
 	struct keeper_slab_list spare;	   /* for slabs that are to come */
 	unsigned nr_spare;
+	struct state_session *record;	   /* of the session; NULL without a state file */
+	bool resumed;			   /* the first session is one that a dead daemon has left */
 	uint64_t request_number;	   /* of the last call for slabs in this session */
 	bool unanswered;		   /* it failed: what it has lent, or will, is not known */
 	uint64_t release_ns;		   /* when it may be tried again */
@@ -75,6 +78,8 @@ bool keeper_stopping(struct keeper *keeper);
 
 /* ---- keeper_session.c: the keeper's thread ---- */
 
+/* Before the thread: 0, and the session that is on record goes on, its slabs with it; or nothing. -ENOMEM, -EUCLEAN. */
+int keeper_session_resume(struct keeper *keeper) BASE_MUST_CHECK;
 /* 0 and a session, or a negative errno and nothing. */
 int keeper_session_open(struct keeper *keeper, uint32_t *ret_generation) BASE_MUST_CHECK;
 /* Until it is over, or the keeper stops. */
@@ -84,6 +89,8 @@ void keeper_session_close(struct keeper *keeper);
 
 /* ---- keeper_slabs.c: the keeper's thread, in a session ---- */
 
+/* Before the thread: the slabs on record, of the session that goes on. 0, -ENOMEM, -EUCLEAN. */
+int keeper_slabs_resume(struct keeper *keeper) BASE_MUST_CHECK;
 /* Fetches what was asked for. */
 void keeper_slabs_fetch(struct keeper *keeper);
 /* Takes back what is to be given back, and gives the server what was taken back. */

@@ -25,6 +25,38 @@ static bool session_stands(struct keeper *keeper)
 	return stands;
 }
 
+/* ---- a session on record ---- */
+
+static void record_begin(struct keeper *keeper, const struct remote_session *session)
+{
+	struct state_session *record = keeper->record;
+	const struct memserver_lease *lease = &keeper->lease;
+
+	static_assert(sizeof(record->token) == sizeof(lease->token) &&
+			      sizeof(record->data_address) >= sizeof(session->data_address), "it fits");
+	if (!record)
+		return;
+	record->lease_id = lease->lease_id;
+	record->instance_id = lease->instance_id;
+	record->slab_bytes = lease->slab_bytes;
+	record->term_ms = lease->term_ms;
+	record->heartbeat_ms = lease->heartbeat_ms;
+	record->by_rdma = session->driver != NULL;
+	memcpy(record->token, lease->token, sizeof(record->token));
+	memcpy(record->data_address, session->data_address, sizeof(session->data_address));
+	atomic_store(&record->request_number, 0);
+	atomic_store(&record->unanswered, 0);
+	atomic_store(&record->stands, 1);
+}
+
+static void record_end(struct keeper *keeper)
+{
+	if (!keeper->record)
+		return;
+	atomic_store(&keeper->record->stands, 0);
+	explicit_bzero(keeper->record->token, sizeof(keeper->record->token));
+}
+
 /* ---- a session: its beginning ---- */
 
 /* One address after the other, by the driver of session. 0 or the last error; -EHOSTUNREACH when there is no address. */
@@ -64,10 +96,12 @@ static int session_connect(struct keeper *keeper, const struct memserver_lease *
 		session.driver = NULL;
 		ret = session_try(keeper, &session, lease->nr_data_addresses, lease->data_address);
 	}
-	if (ret == 0)
-		log_notice("%s: data connections by %s to %s", keeper->address, session.driver ? "RDMA" : "TCP",
-			   session.data_address);
-	return ret;
+	if (ret < 0)
+		return ret;
+	record_begin(keeper, &session);
+	log_notice("%s: data connections by %s to %s", keeper->address, session.driver ? "RDMA" : "TCP",
+		   session.data_address);
+	return 0;
 }
 
 static void session_note_capacity(struct keeper *keeper, const struct memserver_capacity *capacity)
@@ -84,12 +118,12 @@ static void session_note_capacity(struct keeper *keeper, const struct memserver_
 }
 
 /* From here on the watcher watches, and slabs can be asked for. */
-static uint32_t session_begun(struct keeper *keeper)
+static uint32_t session_begun(struct keeper *keeper, uint64_t request_number, bool unanswered)
 {
 	uint32_t generation;
 
-	keeper->request_number = 0;
-	keeper->unanswered = false;
+	keeper->request_number = request_number;
+	keeper->unanswered = unanswered;
 	lock_acquire(&keeper->lock);
 	generation = ++keeper->last_generation;
 	if (generation == 0) /* it stands for none */
@@ -130,7 +164,7 @@ int keeper_session_open(struct keeper *keeper, uint32_t *ret_generation)
 	keeper->info.instance_id = keeper->lease.instance_id;
 	keeper->info.slab_bytes = keeper->lease.slab_bytes;
 	lock_release(&keeper->lock);
-	*ret_generation = session_begun(keeper);
+	*ret_generation = session_begun(keeper, 0, false);
 	keeper->logged_error[0] = '\0';
 	log_notice("%s: connected, lease %016" PRIx64 ", %u slabs free", keeper->address, keeper->lease.lease_id,
 		   capacity.slabs_free);
@@ -139,6 +173,50 @@ int keeper_session_open(struct keeper *keeper, uint32_t *ret_generation)
 failed:
 	keeper_error(keeper, "%s", status.message);
 	return rpc_code_to_errno(status.code);
+}
+
+int keeper_session_resume(struct keeper *keeper)
+{
+	const struct state_session *record = keeper->record;
+	struct memserver_lease *lease = &keeper->lease;
+	struct remote_session session = {
+		.driver = record->by_rdma ? keeper->options.rdma : NULL,
+		.lease_id = record->lease_id,
+		.instance_id = record->instance_id,
+		.heartbeat_ms = (unsigned)base_min_u64(record->heartbeat_ms, keeper->options.max_heartbeat_ms),
+	};
+	uint32_t nr_slabs;
+	int ret;
+
+	if (record->lease_id == 0 || record->heartbeat_ms == 0 || record->term_ms == 0 ||
+	    !memchr(record->data_address, '\0', sizeof(record->data_address)))
+		return -EUCLEAN;
+	if (record->by_rdma && !session.driver)
+		log_error("%s: its session was by RDMA, which is not to be had now; what it holds will be lost",
+			  keeper->address);
+	memset(lease, 0, sizeof(*lease));
+	lease->lease_id = record->lease_id;
+	lease->instance_id = record->instance_id;
+	lease->term_ms = record->term_ms;
+	lease->heartbeat_ms = record->heartbeat_ms;
+	lease->slab_bytes = record->slab_bytes;
+	memcpy(lease->token, record->token, sizeof(lease->token));
+	memcpy(session.token, record->token, sizeof(session.token));
+	memcpy(session.data_address, record->data_address, sizeof(session.data_address));
+	remote_session_resume(keeper->options.backend, &session);
+	lock_acquire(&keeper->lock);
+	keeper->info.instance_id = lease->instance_id;
+	keeper->info.slab_bytes = lease->slab_bytes;
+	keeper->accepting = true; /* until it says otherwise */
+	lock_release(&keeper->lock);
+	ret = keeper_slabs_resume(keeper);
+	(void)session_begun(keeper, atomic_load(&record->request_number), atomic_load(&record->unanswered) != 0);
+	keeper->resumed = true;
+	lock_acquire(&keeper->lock);
+	nr_slabs = keeper->info.nr_held;
+	lock_release(&keeper->lock);
+	log_notice("%s: goes on with lease %016" PRIx64 " and %u slabs", keeper->address, lease->lease_id, nr_slabs);
+	return ret;
 }
 
 /* ---- a session: its life ---- */
@@ -261,6 +339,7 @@ void keeper_session_close(struct keeper *keeper)
 	remote_session_end(keeper->options.backend);
 	if (!keeper_stopping(keeper) && !keeper_slabs_give_up(keeper))
 		return;
+	record_end(keeper);
 	if (rpc_client_is_connected(keeper->client) &&
 	    memserver_close_lease(keeper->client, &keeper->lease, &status) != RPC_OK)
 		log_debug("%s: CloseLease: %s", keeper->address, status.message);

@@ -93,11 +93,70 @@ static int slab_take(struct keeper *keeper, const struct memserver_grant *grant)
 	keeper->info.nr_held++;
 	lock_release(&keeper->lock);
 	ret = vswap_slab_add(keeper->options.vswap, &slab->lent);
+	slab->on_record = ret == 0;
 	if (ret < 0)
 		LIST_INSERT_HEAD(&keeper->returning, slab, link);
 	else
 		LIST_INSERT_HEAD(&keeper->held, slab, link);
 	return ret;
+}
+
+static int slab_resume(struct keeper *keeper, const struct state_slab *record, uint32_t id, enum state_slab_status status)
+{
+	struct keeper_slab *slab = calloc(1, sizeof(*slab));
+	int ret = 0;
+
+	if (!slab)
+		return -ENOMEM;
+	slab->on_record = true;
+	slab->lent = (struct backend_slab){
+		.backend = keeper->options.backend,
+		.index = record->index,
+		.key = record->key,
+		.nr_slots = record->nr_slots,
+		.session = remote_session_number(keeper->options.backend),
+		.id = id,
+	};
+	if (status == STATE_SLAB_HELD)
+		ret = vswap_slab_add_again(keeper->options.vswap, &slab->lent);
+	if (ret < 0) {
+		free(slab);
+		return ret == -EINVAL ? -EUCLEAN : ret;
+	}
+	LIST_INSERT_HEAD(status == STATE_SLAB_HELD ? &keeper->held : &keeper->returning, slab, link);
+	lock_acquire(&keeper->lock);
+	keeper->info.nr_held++;
+	lock_release(&keeper->lock);
+	return 0;
+}
+
+int keeper_slabs_resume(struct keeper *keeper)
+{
+	struct state *state = keeper->options.state;
+	uint32_t number = state_session_number(state, keeper->record);
+	int ret = 0;
+
+	for (uint32_t id = 0; id < state_max_slabs(state) && ret == 0; id++) {
+		const struct state_slab *record = state_slab(state, id);
+		uint32_t status = atomic_load(&record->status);
+
+		if (record->session == number && (status == STATE_SLAB_HELD || status == STATE_SLAB_RETURNING))
+			ret = slab_resume(keeper, record, id, (enum state_slab_status)status);
+	}
+	return ret;
+}
+
+/* A daemon that died between a call's answer and the record of it may have put some of its slabs on record. */
+static bool slab_is_known(const struct keeper *keeper, const struct memserver_grant *grant)
+{
+	const struct keeper_slab_list *lists[] = { &keeper->held, &keeper->returning };
+	const struct keeper_slab *slab;
+
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(lists); i++)
+		LIST_FOREACH(slab, lists[i], link)
+			if (slab->lent.index == grant->index && slab->lent.key == grant->key)
+				return true;
+	return false;
 }
 
 static void fetch_done(struct keeper *keeper, unsigned nr_granted, unsigned nr_taken, int err)
@@ -118,6 +177,15 @@ static void fetch_done(struct keeper *keeper, unsigned nr_granted, unsigned nr_t
 	keeper->options.changed(keeper->options.user);
 }
 
+/* From before a call until what it has lent is on record. */
+static void record_request(struct keeper *keeper)
+{
+	if (!keeper->record)
+		return;
+	atomic_store(&keeper->record->request_number, keeper->request_number);
+	atomic_store(&keeper->record->unanswered, keeper->unanswered);
+}
+
 /* One call with the present number. False when it has failed. */
 static bool fetch_call(struct keeper *keeper, unsigned count)
 {
@@ -131,6 +199,7 @@ static bool fetch_call(struct keeper *keeper, unsigned count)
 		return false;
 	}
 	keeper->unanswered = true;
+	record_request(keeper);
 	if (memserver_lease_slabs(keeper->client, &keeper->lease, keeper->request_number, count, grants, &nr, &status) !=
 	    RPC_OK) {
 		fetch_failed(keeper, &status);
@@ -139,13 +208,18 @@ static bool fetch_call(struct keeper *keeper, unsigned count)
 	}
 	keeper->unanswered = false;
 	for (unsigned i = 0; i < nr; i++) {
-		int ret = slab_take(keeper, &grants[i]);
+		int ret;
+
+		if (slab_is_known(keeper, &grants[i]))
+			continue;
+		ret = slab_take(keeper, &grants[i]);
 
 		if (ret < 0)
 			err = ret;
 		else
 			nr_taken++;
 	}
+	record_request(keeper);
 	fetch_done(keeper, nr, nr_taken, err);
 	return true;
 }
@@ -215,6 +289,13 @@ static unsigned reclaim(struct keeper *keeper, unsigned nr)
 	return nr_batch;
 }
 
+/* Its server has it again. One that vswap has never taken is not on record, and its number may be another's. */
+static void record_forget(struct keeper *keeper, const struct keeper_slab *slab)
+{
+	if (keeper->record && slab->on_record)
+		atomic_store(&state_slab(keeper->options.state, slab->lent.id)->status, STATE_SLAB_NONE);
+}
+
 /* The first nr slabs of a list are the server's again. */
 static void forget(struct keeper *keeper, struct keeper_slab_list *list, unsigned nr)
 {
@@ -223,6 +304,7 @@ static void forget(struct keeper *keeper, struct keeper_slab_list *list, unsigne
 
 	for (; nr_gone < nr && (slab = LIST_FIRST(list)); nr_gone++) {
 		LIST_REMOVE(slab, link);
+		record_forget(keeper, slab);
 		free(slab);
 	}
 	lock_acquire(&keeper->lock);

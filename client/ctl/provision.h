@@ -33,6 +33,11 @@ struct provision_options {
 int provision_create(const struct provision_options *options, struct provision **ret_provision) BASE_MUST_CHECK;
 /* Before provision_start. The keeper outlives provision's thread. 0 or -ENOSPC. */
 int provision_add_keeper(struct provision *provision, struct keeper *keeper) BASE_MUST_CHECK;
+/*
+ * Control thread, before provision_start and before the reactors turn. Gives vswap the slabs of the disk again that a dead
+ * daemon has left on record. 0; -ENOMEM; -EUCLEAN: the disk has no such slab.
+ */
+int provision_resume(struct provision *provision, struct state *state) BASE_MUST_CHECK;
 /* Control thread. 0 or a negative errno of pthread_create. */
 int provision_start(struct provision *provision) BASE_MUST_CHECK;
 /* Joins the thread. Safe if never started, or more than once. */

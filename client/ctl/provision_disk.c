@@ -69,6 +69,32 @@ static void disk_fetch(struct provision *provision, struct supply_totals *totals
 	disk_slabs_set(provision, nr);
 }
 
+int provision_resume(struct provision *provision, struct state *state)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t id = 0; id < state_max_slabs(state); id++) {
+		const struct state_slab *record = state_slab(state, id);
+		struct backend_slab *slab;
+		int ret;
+
+		if (record->session != STATE_DISK || atomic_load(&record->status) != STATE_SLAB_HELD)
+			continue;
+		slab = provision->options.disk ? disk_slab_take(provision->options.disk, record->index) : NULL;
+		if (!slab)
+			return -EUCLEAN;
+		slab->id = id;
+		ret = vswap_slab_add_again(provision->options.vswap, slab);
+		if (ret < 0) {
+			disk_slab_put(provision->options.disk, slab);
+			return ret == -EINVAL ? -EUCLEAN : ret;
+		}
+		provision->disk_slabs[nr++] = slab;
+	}
+	disk_slabs_set(provision, nr);
+	return 0;
+}
+
 static void disk_slab_forget(struct provision *provision, const struct backend_slab *slab)
 {
 	uint32_t nr = provision_nr_disk_slabs(provision), i;

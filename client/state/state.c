@@ -266,6 +266,11 @@ const char *state_device(const struct state *state, uint32_t *ret_id)
 	return header->device_kind;
 }
 
+bool state_has_device(const struct state *state)
+{
+	return state->header->device_kind[0] != '\0';
+}
+
 /* ---- records ---- */
 
 struct state_session *state_session(struct state *state, uint32_t number)

@@ -23,6 +23,7 @@
 #define STATE_ERROR_MAX 512
 #define STATE_MAX_SESSIONS 64u
 #define STATE_NAME_BYTES 128u
+#define STATE_PATH_BYTES 256u
 #define STATE_TOKEN_BYTES 32u
 #define STATE_DISK UINT32_MAX /* in struct state_slab: the slab is the disk's */
 
@@ -35,7 +36,7 @@ struct state_shape {
 	uint32_t max_slabs;
 	uint64_t disk_bytes; /* as configured */
 	uint64_t disk_slab_bytes;
-	char disk[256]; /* empty: none */
+	char disk[STATE_PATH_BYTES]; /* empty: none */
 };
 
 /* A session with a memory server. `stands` is written last when it begins, and first when it has ended. */
@@ -97,6 +98,7 @@ int state_discard(struct state *state, const struct state_shape *shape) BASE_MUS
 /* The device whose holders the pages belong to; an empty kind: there was none yet, so nobody holds any. */
 void state_set_device(struct state *state, const char *kind, uint32_t id);
 const char *state_device(const struct state *state, uint32_t *ret_id);
+bool state_has_device(const struct state *state);
 
 /* ---- records ---- */
 

@@ -236,13 +236,10 @@ static int table_map_adopt(struct table_map *map)
 
 	if (err == 0 && nr > 0)
 		err = table_map_left(map, nr, &left);
-	/* The pop of a lock-free stack, though nobody else is here. */
-	sys_rcu_read_lock();
 	while (err == 0 && (table = TAILQ_FIRST(&left))) {
 		TAILQ_REMOVE(&left, table, link);
 		err = table_adopt(map, table);
 	}
-	sys_rcu_read_unlock();
 	return err;
 }
 

@@ -350,7 +350,8 @@ static void start_to_use(struct sys_message *message)
 
 static void make_worker(struct worker *worker, unsigned number, uint64_t seed)
 {
-	*worker = (struct worker){ .queue = vswap_queue(vswap, number), .first = number * NR_OWN, .rand = { .s = seed + number } };
+	*worker = (struct worker){ .queue = vswap_queue(vswap, number), .first = number * NR_OWN };
+	worker->rand.s = seed + number;
 	worker->buffers = aligned_alloc(FSW_PAGE_SIZE, (size_t)NR_IOS * MAX_IO_PAGES * FSW_PAGE_SIZE);
 	MUST(worker->buffers);
 	for (unsigned i = 0; i < NR_IOS; i++) {

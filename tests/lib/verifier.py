@@ -80,5 +80,30 @@ class Verifier:
                 self.trim(page)
         return failed
 
+    def work_until_it_fails(self):
+        """Reads and writes until the server dies; only the last write may not have been acknowledged."""
+        while True:
+            page = self.some_page()
+            try:
+                if self.random.random() < 0.5:
+                    if not self.check(page):
+                        raise AssertionError("page %d cannot be read" % page)
+                else:
+                    self.write(page)
+            except nbd.Error:
+                return
+
+    def write_doubtful(self):
+        """Pages whose last write was not acknowledged are written again, as a kernel would."""
+        for page in [page for page, sequence in self.expected.items() if sequence is None]:
+            self.write(page)
+
+    def reconnect(self, uri):
+        self.handle = nbd.NBD()
+        self.handle.connect_uri(uri)
+
     def close(self):
-        self.handle.shutdown()
+        """Any number of times."""
+        if self.handle:
+            self.handle.shutdown()
+        self.handle = None

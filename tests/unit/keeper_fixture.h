@@ -104,6 +104,11 @@ int vswap_slab_add(struct vswap *vswap, struct backend_slab *slab)
 	return ret;
 }
 
+int vswap_slab_add_again(struct vswap *vswap, struct backend_slab *slab)
+{
+	return vswap_slab_add(vswap, slab);
+}
+
 unsigned vswap_slab_reclaim(struct vswap *vswap, struct backend *of, uint64_t keep_free_slots, unsigned max,
 			    struct backend_slab **ret_slabs)
 {
@@ -201,6 +206,18 @@ int remote_session_begin(struct backend *of, const struct remote_session *sessio
 		atomic_store(&of->state, BACKEND_UP);
 	leave();
 	return ret;
+}
+
+void remote_session_resume(struct backend *of, const struct remote_session *session)
+{
+	enter();
+	world.by_rdma = session->driver != NULL;
+	snprintf(world.data_address, sizeof(world.data_address), "%s", session->data_address);
+	world.heartbeat_ms = session->heartbeat_ms;
+	world.down = true;
+	world.down_since_ns = sys_clock_now_ns(sys_clock_monotonic());
+	atomic_store(&of->state, BACKEND_DOWN);
+	leave();
 }
 
 uint32_t remote_session_number(const struct backend *of)

@@ -51,10 +51,11 @@ static int probe_last(void)
 }
 
 #define OPEN(n) \
-	static int open_##n(const struct settings *settings, struct vswap *vswap, void **ret_frontend) \
+	static int open_##n(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend) \
 	{ \
 		(void)settings; \
 		(void)vswap; \
+		(void)state; \
 		return fake_open(&fakes[n], ret_frontend); \
 	}
 
@@ -110,7 +111,7 @@ static int open_as(enum settings_frontend setting, struct surface **ret_surface)
 	static struct settings settings;
 
 	settings.frontend = setting;
-	return surface_open(&settings, NULL, ret_surface);
+	return surface_open(&settings, NULL, NULL, ret_surface);
 }
 
 static void assert_is(struct surface *surface, const char *kind, const char *endpoint, const char *because)

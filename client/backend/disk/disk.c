@@ -135,6 +135,20 @@ struct backend_slab *disk_slab_get(struct backend *backend)
 	return slab;
 }
 
+struct backend_slab *disk_slab_take(struct backend *backend, uint32_t index)
+{
+	struct disk *disk = disk_of(backend);
+	struct backend_slab *slab = NULL;
+
+	lock_acquire(&disk->lock);
+	if (index < disk->nr_slabs && !disk->lent[index]) {
+		disk->lent[index] = true;
+		slab = &disk->slabs[index];
+	}
+	lock_release(&disk->lock);
+	return slab;
+}
+
 void disk_slab_put(struct backend *backend, struct backend_slab *slab)
 {
 	struct disk *disk = disk_of(backend);

@@ -38,6 +38,8 @@ uint32_t disk_nr_slabs(const struct backend *backend);
  * Control thread. Given back, its range of a device is discarded where the device can; a file keeps its blocks.
  */
 struct backend_slab *disk_slab_get(struct backend *backend);
+/* The same of slab number `index`, which a daemon before this one has used. NULL: there is none, or it is lent already. */
+struct backend_slab *disk_slab_take(struct backend *backend, uint32_t index);
 void disk_slab_put(struct backend *backend, struct backend_slab *slab);
 
 #endif

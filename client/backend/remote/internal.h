@@ -83,6 +83,9 @@ struct remote_attach {
 };
 void remote_queue_attach(void *attach);
 
+/* For sys_reactor_call; the argument is the queue. As if its connection had failed: it takes operations of the session. */
+void remote_queue_resume(void *queue);
+
 /* For sys_reactor_call; the argument is the queue. Closes its connection and ends every operation with -ENODATA. */
 void remote_queue_hang_up(void *queue);
 

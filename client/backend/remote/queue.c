@@ -286,6 +286,19 @@ void remote_queue_attach(void *arg)
 	queue_flush(queue);
 }
 
+void remote_queue_resume(void *arg)
+{
+	struct remote_queue *queue = arg;
+	struct remote *remote = queue->remote;
+
+	queue->session = atomic_load(&remote->session_number);
+	lock_acquire(&remote->lock);
+	queue->link = REMOTE_LINK_FAILED;
+	remote->nr_failed++;
+	remote->last_error = -ENOTCONN;
+	lock_release(&remote->lock);
+}
+
 void remote_queue_hang_up(void *arg)
 {
 	struct remote_queue *queue = arg;

@@ -49,6 +49,13 @@ void remote_free(struct backend *backend);
  */
 int remote_session_begin(struct backend *backend, const struct remote_session *session, unsigned timeout_ms)
 	BASE_MUST_CHECK;
+/*
+ * Control thread. Goes on with a session that a daemon before this one has begun: as after a session_begin
+ * whose connections have all failed since. The state is DOWN; slabs with remote_session_number() in their `session` can be
+ * used, and remote_session_reconnect connects. Writes begin when every connection stands, so that by then whatever that
+ * daemon had on its way is fenced; there are to be as many queues as it had.
+ */
+void remote_session_resume(struct backend *backend, const struct remote_session *session);
 uint32_t remote_session_number(const struct backend *backend);
 
 /*

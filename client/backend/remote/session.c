@@ -176,6 +176,25 @@ int remote_session_begin(struct backend *backend, const struct remote_session *s
 	return ret;
 }
 
+void remote_session_resume(struct backend *backend, const struct remote_session *session)
+{
+	struct remote *remote = remote_of(backend);
+
+	assert(!remote->in_session);
+	remote->session = *session;
+	if (!remote->session.driver)
+		remote->session.driver = remote->driver;
+	atomic_store_explicit(&remote->transport, remote->session.driver->name, memory_order_relaxed);
+	remote->in_session = true;
+	atomic_fetch_add(&remote->session_number, 1);
+	for (unsigned i = 0; i < backend->nr_queues; i++)
+		sys_reactor_call(remote->queues[i].reactor, remote_queue_resume, &remote->queues[i]);
+	lock_acquire(&remote->lock);
+	remote->down_since_ns = remote_now_ns(remote);
+	remote_set_state(remote, BACKEND_DOWN);
+	lock_release(&remote->lock);
+}
+
 uint32_t remote_session_number(const struct backend *backend)
 {
 	const struct remote *remote = BASE_CONTAINER_OF(backend, const struct remote, backend);

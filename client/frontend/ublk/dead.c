@@ -1,7 +1,8 @@
 /*
- * Devices of servers that are dead. The kernel keeps such a device, and all who ask it for something wait. Without what their
- * server knew, their pages cannot be had: the device is taken over, answers everything with an error, and so its swap can be
- * turned off, and those end who had pages there.
+ * Devices of servers that are dead. The kernel keeps such a device, and all who ask it for something wait. Of one the vswap may
+ * have the pages (client/state): that is taken over, and served as before. Without what their server knew, those of others
+ * cannot be had: the device is taken over, answers everything with an error, and so its swap can be turned off, and those end
+ * who had pages there.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -64,7 +65,7 @@ static int end_swap(const struct ublk_device *device)
 static int take_over(struct ublk_control *control, struct vswap *vswap, const struct ublksrv_ctrl_dev_info *info,
 		     struct ublk_device *device)
 {
-	int ret = ublk_device_open(device, control, info, vswap, true, 0);
+	int ret = ublk_device_open(device, control, info, vswap, UBLK_DEVICE_FAIL, 0);
 
 	if (ret < 0)
 		return ret;
@@ -104,7 +105,37 @@ static int take_down(struct ublk_control *control, struct vswap *vswap, const st
 	return end < 0 ? -EBUSY : 0;
 }
 
-int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap)
+bool ublk_dead_is_ours(const struct ublksrv_ctrl_dev_info *info)
+{
+	return info->ublksrv_flags >> FRONTEND_OWNER_MARK_BITS == UBLK_OURS;
+}
+
+int ublk_dead_go_on(struct ublk_control *control, struct vswap *vswap, uint32_t id, unsigned nr_queues, unsigned spin_us,
+		    struct ublk_device *device)
+{
+	struct ublksrv_ctrl_dev_info info = { 0 };
+	int ret = ublk_control_get_info(control, id, &info);
+
+	if (ret == 0 && (!ublk_dead_is_ours(&info) || info.nr_hw_queues > nr_queues))
+		ret = -EPROTO;
+	if (ret == 0)
+		ret = begin_recovery(control, id, QUIESCE_PATIENCE_MS);
+	if (ret < 0) {
+		log_error("ublk: cannot go on with device %u: %s", id, err_text(ret));
+		return ret;
+	}
+	ret = ublk_device_open(device, control, &info, vswap, UBLK_DEVICE_AGAIN, spin_us);
+	if (ret < 0)
+		return ret;
+	ret = ublk_control_end_recovery(control, id);
+	if (ret < 0)
+		log_error("ublk: cannot go on with %s: %s", device->path, err_text(ret));
+	else
+		log_notice("ublk: %s goes on; whoever waits for it is answered from now on", device->path);
+	return ret;
+}
+
+int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap, const uint32_t *except)
 {
 	DIR *dir = opendir(CLASS_DIR);
 	struct dirent *entry;
@@ -121,8 +152,8 @@ int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap)
 		struct ublksrv_ctrl_dev_info info = { 0 };
 		unsigned id;
 
-		if (sscanf(entry->d_name, "ublkc%u", &id) != 1 || ublk_control_get_info(control, id, &info) < 0 ||
-		    info.ublksrv_flags >> FRONTEND_OWNER_MARK_BITS != UBLK_OURS)
+		if (sscanf(entry->d_name, "ublkc%u", &id) != 1 || (except && id == *except) ||
+		    ublk_control_get_info(control, id, &info) < 0 || !ublk_dead_is_ours(&info))
 			continue;
 		ret = take_down(control, vswap, &info);
 	}

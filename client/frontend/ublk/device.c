@@ -16,9 +16,10 @@ static void free_queues(struct ublk_device *device, unsigned nr)
 	free(device->queues);
 }
 
-static int init_queues(struct ublk_device *device, const struct ublksrv_ctrl_dev_info *info, struct vswap *vswap, bool fails,
-		       unsigned spin_us)
+static int init_queues(struct ublk_device *device, const struct ublksrv_ctrl_dev_info *info, struct vswap *vswap,
+		       enum ublk_device_use use, unsigned spin_us)
 {
+	bool fails = use == UBLK_DEVICE_FAIL;
 	unsigned nr;
 	int ret;
 
@@ -62,7 +63,7 @@ static void close_queues(struct ublk_device *device)
 }
 
 int ublk_device_open(struct ublk_device *device, struct ublk_control *control, const struct ublksrv_ctrl_dev_info *info,
-		     struct vswap *vswap, bool fails, unsigned spin_us)
+		     struct vswap *vswap, enum ublk_device_use use, unsigned spin_us)
 {
 	char path[UBLK_FRONTEND_PATH_BYTES];
 	int ret;
@@ -82,7 +83,7 @@ int ublk_device_open(struct ublk_device *device, struct ublk_control *control, c
 		log_error("ublk: %s: %s", path, err_text(ret));
 		return ret;
 	}
-	ret = init_queues(device, info, vswap, fails, spin_us);
+	ret = init_queues(device, info, vswap, use, spin_us);
 	if (ret < 0) {
 		log_error("ublk: no memory to serve %s from: %s", device->path, err_text(ret));
 		close(device->fd);
@@ -92,6 +93,8 @@ int ublk_device_open(struct ublk_device *device, struct ublk_control *control, c
 		ret = ublk_queue_open(&device->queues[i], device->fd, control->encoded);
 	if (ret < 0) {
 		log_error("ublk: cannot serve %s: %s", device->path, err_text(ret));
+		if (use == UBLK_DEVICE_AGAIN)
+			return ret;
 		/* Ends what has been fetched, also of a device that was never started. */
 		stop(device);
 		close_queues(device);

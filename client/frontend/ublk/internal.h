@@ -100,12 +100,19 @@ void ublk_queue_done(struct ublk_queue *queue);
 
 /* ---- device.c ---- */
 
+enum ublk_device_use {
+	UBLK_DEVICE_NEW,   /* one that we have made */
+	UBLK_DEVICE_AGAIN, /* a dead server's, and the vswap has its pages */
+	UBLK_DEVICE_FAIL,  /* a dead server's, all of whose requests fail */
+};
+
 /*
- * Opens device number `id`, as *info says it is, and fetches for all its tags. With `fails` all its requests do. vswap: its
- * reactors serve, and where `fails` is not set it does. The log says why not.
+ * Opens device number `id`, as *info says it is, and fetches for all its tags. vswap: its reactors serve, and it does, but for
+ * UBLK_DEVICE_FAIL. The log says why not; the device is stopped then, but for UBLK_DEVICE_AGAIN, which is left as it is: what
+ * was fetched ends with this process.
  */
 int ublk_device_open(struct ublk_device *device, struct ublk_control *control, const struct ublksrv_ctrl_dev_info *info,
-		     struct vswap *vswap, bool fails, unsigned spin_us) BASE_MUST_CHECK;
+		     struct vswap *vswap, enum ublk_device_use use, unsigned spin_us) BASE_MUST_CHECK;
 /* Stops it, when everything has ended closes it, and deletes it. */
 void ublk_device_delete(struct ublk_device *device);
 /* Deletes a device that is not served. */
@@ -114,9 +121,17 @@ void ublk_device_forget(struct ublk_control *control, uint32_t id);
 /* ---- dead.c ---- */
 
 /*
- * Takes down what dead servers of ours have left. 0; -EBUSY: the swap of one cannot be turned off; the error of looking for
- * them. Whatever else goes wrong with one is logged, and the next is looked at.
+ * Takes down what dead servers of ours have left, but for device `except` (NULL: none). 0; -EBUSY: the swap of one cannot be
+ * turned off; the error of looking for them. Whatever else goes wrong with one is logged, and the next is looked at.
  */
-int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap) BASE_MUST_CHECK;
+int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap, const uint32_t *except) BASE_MUST_CHECK;
+/*
+ * Takes over a dead server's device, with all that waits for answers from it. 0, and *device is served by the vswap, by as
+ * many of its queues; -EBUSY: its server lives; others. The log says why not.
+ */
+int ublk_dead_go_on(struct ublk_control *control, struct vswap *vswap, uint32_t id, unsigned nr_queues, unsigned spin_us,
+		    struct ublk_device *device) BASE_MUST_CHECK;
+/* Whether it is a device of ours, of whatever server. */
+bool ublk_dead_is_ours(const struct ublksrv_ctrl_dev_info *info);
 
 #endif

@@ -93,7 +93,8 @@ static int bring_up(struct ublk_frontend *frontend, const struct ublk_frontend_o
 	if (ret == 0)
 		ret = set_params(frontend, info);
 	if (ret == 0)
-		ret = ublk_device_open(&frontend->device, &frontend->control, info, options->vswap, false, options->spin_us);
+		ret = ublk_device_open(&frontend->device, &frontend->control, info, options->vswap, UBLK_DEVICE_NEW,
+				       options->spin_us);
 	if (ret < 0) {
 		ublk_device_forget(&frontend->control, info->dev_id);
 		return ret;
@@ -104,6 +105,8 @@ static int bring_up(struct ublk_frontend *frontend, const struct ublk_frontend_o
 		goto out_device;
 	}
 	tune(info);
+	if (options->made)
+		options->made(options->made_arg, info->dev_id);
 	if (options->swap) {
 		ret = frontend_swap_on("ublk", frontend->device.path, frontend->nr_pages, options->priority);
 		if (ret < 0)
@@ -114,6 +117,42 @@ static int bring_up(struct ublk_frontend *frontend, const struct ublk_frontend_o
 out_device:
 	ublk_device_delete(&frontend->device);
 	return ret;
+}
+
+static int make_device(struct ublk_frontend *frontend, const struct ublk_frontend_options *options, uint64_t mark)
+{
+	struct ublksrv_ctrl_dev_info info = {
+		.nr_hw_queues = (uint16_t)options->nr_queues,
+		.queue_depth = UBLK_QUEUE_NR_TAGS,
+		.max_io_buf_bytes = UBLK_BIG_BYTES,
+		.dev_id = UBLK_CONTROL_ANY_ID,
+		.ublksrv_pid = getpid(),
+		.flags = UBLK_FLAGS,
+		.ublksrv_flags = UBLK_OURS << FRONTEND_OWNER_MARK_BITS | mark,
+	};
+	int ret = ublk_control_add(&frontend->control, &info);
+
+	if (ret < 0) {
+		log_error("ublk: cannot make a device: %s", err_text(ret));
+		return ret;
+	}
+	ret = bring_up(frontend, options, &info);
+	if (ret == 0)
+		log_info("ublk: %s with %u queues of %u requests, at most %u KiB each", frontend->device.path,
+			 frontend->device.nr_queues, info.queue_depth, info.max_io_buf_bytes >> 10);
+	return ret;
+}
+
+/* Swap is on, unless that was what the server died of, or before. */
+static int go_on(struct ublk_frontend *frontend, const struct ublk_frontend_options *options)
+{
+	uint64_t used_bytes;
+	int ret = ublk_dead_go_on(&frontend->control, options->vswap, *options->again, options->nr_queues,
+				  options->spin_us, &frontend->device);
+
+	if (ret < 0 || !options->swap || swap_area_used_bytes(frontend->device.path, &used_bytes) == 0)
+		return ret;
+	return frontend_swap_on("ublk", frontend->device.path, frontend->nr_pages, options->priority);
 }
 
 static int open_control(struct ublk_control *control)
@@ -130,14 +169,6 @@ static int open_control(struct ublk_control *control)
 int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk_frontend **ret_frontend)
 {
 	struct ublk_frontend *frontend;
-	struct ublksrv_ctrl_dev_info info = {
-		.nr_hw_queues = (uint16_t)options->nr_queues,
-		.queue_depth = UBLK_QUEUE_NR_TAGS,
-		.max_io_buf_bytes = UBLK_BIG_BYTES,
-		.dev_id = UBLK_CONTROL_ANY_ID,
-		.ublksrv_pid = getpid(),
-		.flags = UBLK_FLAGS,
-	};
 	uint64_t mark;
 	int ret;
 
@@ -148,7 +179,6 @@ int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk
 		log_error("ublk: cannot look at this process in /proc: %s", err_text(ret));
 		return ret;
 	}
-	info.ublksrv_flags = UBLK_OURS << FRONTEND_OWNER_MARK_BITS | mark;
 	frontend = calloc(1, sizeof(*frontend));
 	if (!frontend) {
 		log_error("ublk: out of memory");
@@ -158,19 +188,15 @@ int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk
 	ret = open_control(&frontend->control);
 	if (ret < 0)
 		goto out_frontend;
-	ret = ublk_dead_take_down(&frontend->control, options->vswap);
+	/* First, since who waits for it may be needed by all that follows. */
+	if (options->again)
+		ret = go_on(frontend, options);
+	if (ret == 0)
+		ret = ublk_dead_take_down(&frontend->control, options->vswap, options->again);
+	if (ret == 0 && !options->again)
+		ret = make_device(frontend, options, mark);
 	if (ret < 0)
 		goto out_control;
-	ret = ublk_control_add(&frontend->control, &info);
-	if (ret < 0) {
-		log_error("ublk: cannot make a device: %s", err_text(ret));
-		goto out_control;
-	}
-	ret = bring_up(frontend, options, &info);
-	if (ret < 0)
-		goto out_control;
-	log_info("ublk: %s with %u queues of %u requests, at most %u KiB each", frontend->device.path,
-		 frontend->device.nr_queues, info.queue_depth, info.max_io_buf_bytes >> 10);
 	*ret_frontend = frontend;
 	return 0;
 
@@ -179,6 +205,19 @@ out_control:
 out_frontend:
 	free(frontend);
 	return ret;
+}
+
+bool ublk_frontend_is_there(uint32_t id)
+{
+	struct ublksrv_ctrl_dev_info info = { 0 };
+	struct ublk_control control;
+	bool there;
+
+	if (ublk_control_open(&control) < 0)
+		return false;
+	there = ublk_control_get_info(&control, id, &info) == 0 && ublk_dead_is_ours(&info) && info.state != UBLK_S_DEV_DEAD;
+	ublk_control_close(&control);
+	return there;
 }
 
 int ublk_frontend_probe(void)

@@ -23,6 +23,14 @@ struct ublk_frontend_options {
 	unsigned spin_us;   /* how long a reactor keeps looking for requests after the last; 0: not at all */
 	bool swap;	    /* turn swap on over it */
 	int priority;	    /* of the swap area, 0 .. 32767, or -1: the kernel's choice */
+	/*
+	 * The device of a dead server, whose pages the vswap has: it is taken over, and what that server had not answered comes
+	 * again. NULL: a new device.
+	 */
+	const uint32_t *again;
+	/* Called with the device's number before anybody can have pages on it. NULL: nobody asks. */
+	void (*made)(void *arg, uint32_t id);
+	void *made_arg;
 };
 
 struct ublk_frontend_counters {
@@ -42,8 +50,12 @@ struct ublk_frontend_counters {
  *
  * 0; -ENODEV without the driver; -EOPNOTSUPP when the kernel's lacks what is needed; -EPERM; -EBUSY: the swap
  * of a dead server cannot be turned off; -EINVAL; -ENOMEM; others of the control device, io_uring and swapon.
+ * A device that was to be taken over, `again`, may be left half so by a failure: only the end of the process frees it then.
  */
 int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk_frontend **ret_frontend) BASE_MUST_CHECK;
+
+/* Whether device `id` is one of ours that has not been stopped, so that a dead server's can be taken over. Control thread. */
+bool ublk_frontend_is_there(uint32_t id);
 
 /* Whether the driver is there, and may be used: 0, or why not, as ublk_frontend_start says. Control thread. */
 int ublk_frontend_probe(void) BASE_MUST_CHECK;

@@ -1,0 +1,111 @@
+/*
+ * The state file of the daemon: whether there is to be one, and what becomes of one that a dead daemon has left.
+ */
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "client/daemon_private.h"
+#include "client/frontend/ublk/ublk.h"
+#include "common/base/err.h"
+#include "common/log/log.h"
+
+/* NULL: none is kept. */
+static const char *path_of(const struct settings *settings)
+{
+	bool may_be_ublk = settings->frontend == SETTINGS_UBLK || settings->frontend == SETTINGS_AUTO_FRONTEND;
+
+	if (strcmp(settings->state_file, "none") == 0)
+		return NULL;
+	if (strcmp(settings->state_file, "auto") != 0)
+		return settings->state_file;
+	return may_be_ublk && settings->comp_limit_bytes == 0 && ublk_frontend_probe() == 0 ? SETTINGS_STATE_FILE : NULL;
+}
+
+static void open_folder(const char *path)
+{
+	char folder[CONFIG_STRING_MAX], above[CONFIG_STRING_MAX];
+	int ret;
+
+	snprintf(folder, sizeof(folder), "%s", path);
+	(void)dirname(folder);
+	snprintf(above, sizeof(above), "%s", folder);
+	(void)mkdir(dirname(above), 0755); /* what is wrong with it is found with the next */
+	ret = state_folder_open(folder);
+	if (ret < 0)
+		log_warning("state_file: %s cannot be made a ramfs (%s): if the machine swaps the file out after the daemon's "
+			    "death, a restart hangs", folder, err_text(ret));
+}
+
+static struct state_shape shape_of(const struct settings *settings)
+{
+	struct state_shape shape = {
+		.nr_pages = settings->size_bytes >> FSW_PAGE_SHIFT,
+		.nr_queues = settings->nr_queues,
+		.max_slabs = settings->max_slabs,
+		.disk_bytes = settings->disk_bytes,
+		.disk_slab_bytes = settings->disk_slab_bytes,
+	};
+
+	snprintf(shape.disk, sizeof(shape.disk), "%s", settings->disk);
+	return shape;
+}
+
+/* 1: somebody may have pages on the device that was left; 0: nobody can. */
+static int is_needed(const struct daemon *daemon)
+{
+	enum settings_frontend wanted = daemon->settings->frontend;
+	uint32_t id;
+	const char *kind = state_device(daemon->kept, &id);
+	bool ublk = strcmp(kind, "ublk") == 0;
+
+	if (kind[0] == '\0' || (ublk && !ublk_frontend_is_there(id)))
+		return 0;
+	if (ublk ? wanted == SETTINGS_UBLK || wanted == SETTINGS_AUTO_FRONTEND : wanted == SETTINGS_NBD)
+		return 1;
+	log_error("frontend: the device of %s that a dead farswapd has left is in use; it must be %s until that is off", kind,
+		  kind);
+	return -EINVAL;
+}
+
+static int look_at_left(struct daemon *daemon, const struct state_shape *shape, const char *path)
+{
+	char error[STATE_ERROR_MAX];
+	int ret = is_needed(daemon);
+
+	if (ret < 0)
+		return ret;
+	if (ret == 0) {
+		log_notice("state_file: what a dead farswapd has left in %s is of no use any more", path);
+		ret = state_discard(daemon->kept, shape);
+		if (ret < 0)
+			log_error("state_file: %s cannot be made anew: %s", path, err_text(ret));
+		return ret;
+	}
+	ret = state_check_shape(daemon->kept, shape, error);
+	if (ret < 0)
+		log_error("%s", error);
+	else
+		log_notice("goes on with the device of a dead farswapd, by %s", path);
+	return ret;
+}
+
+int daemon_open_state(struct daemon *daemon)
+{
+	struct state_shape shape = shape_of(daemon->settings);
+	const char *path = path_of(daemon->settings);
+	char error[STATE_ERROR_MAX];
+	int ret;
+
+	if (!path)
+		return 0;
+	open_folder(path);
+	ret = state_open(path, &shape, &daemon->kept, error);
+	if (ret < 0) {
+		log_error("%s", error);
+		return ret;
+	}
+	return state_is_left(daemon->kept) ? look_at_left(daemon, &shape, path) : 0;
+}
