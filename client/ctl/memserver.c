@@ -156,6 +156,15 @@ enum rpc_code memserver_open_lease(struct rpc_client *client, const char *contro
 	return code;
 }
 
+/* A server's keys are never 0. */
+static bool grants_ok(const Farswap__Memory__V1__LeaseSlabsResponse *response)
+{
+	for (size_t i = 0; i < response->n_slabs; i++)
+		if (response->slabs[i]->key == 0)
+			return false;
+	return true;
+}
+
 enum rpc_code memserver_lease_slabs(struct rpc_client *client, const struct memserver_lease *lease,
 				    uint64_t request_number, unsigned count,
 				    struct memserver_grant ret_grants[MEMSERVER_MAX_GRANTS], unsigned *ret_nr,
@@ -180,6 +189,8 @@ enum rpc_code memserver_lease_slabs(struct rpc_client *client, const struct mems
 	response = (const Farswap__Memory__V1__LeaseSlabsResponse *)reply;
 	if (response->n_slabs < least || response->n_slabs > most) {
 		code = rpc_status_set(ret_status, RPC_OUT_OF_RANGE, "gave %zu slabs for %u", response->n_slabs, most);
+	} else if (!grants_ok(response)) {
+		code = rpc_status_set(ret_status, RPC_OUT_OF_RANGE, "gave a slab with the key 0");
 	} else {
 		for (size_t i = 0; i < response->n_slabs; i++)
 			ret_grants[i] = (struct memserver_grant){ response->slabs[i]->index, response->slabs[i]->key };

@@ -55,7 +55,7 @@ struct memserver_lease {
 
 struct memserver_grant {
 	uint32_t index;
-	uint32_t key;
+	uint32_t key; /* not 0 */
 };
 
 enum rpc_code memserver_get_capacity(struct rpc_client *client, struct memserver_capacity *ret_capacity,

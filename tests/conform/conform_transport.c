@@ -378,6 +378,9 @@ static void refused_by_the_lender(void **arg)
 	} cases[] = {
 		{ SLAB, KEY + 1, 0, 4096, -EACCES },
 		{ SLAB, OTHER_KEY, 0, 4096, -EACCES },
+		{ SLAB, 0, 0, 4096, -EACCES },
+		{ OTHER_SLAB, 0, 0, 4096, -EACCES },
+		{ 99, 0, 0, 4096, -EACCES },
 		{ OTHER_SLAB, OTHER_KEY, 0, 4096, -EACCES },
 		{ 99, KEY, 0, 4096, -EACCES },
 		{ UINT32_MAX, KEY, 0, TRANSPORT_MAX_OP_BYTES, -EACCES },

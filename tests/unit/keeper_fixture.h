@@ -45,6 +45,7 @@ static struct world {
 	unsigned nr_refused, nr_closes, nr_stale;
 	unsigned lose_answers;	 /* of so many calls for slabs the connection breaks after the server has done the work */
 	unsigned lose_requests;	 /* before */
+	bool gives_zero_keys;
 	struct rpc_server *server;
 	/* The backend. */
 	unsigned nr_begun, nr_ended, nr_reconnects;
@@ -411,6 +412,7 @@ static enum rpc_code on_lease(struct rpc_call *call, const ProtobufCMessage *mes
 	for (uint32_t i = 0; i < world.request_slabs; i++) {
 		farswap__memory__v1__slab_grant__init(&grants[i]);
 		grants[i].index = world.next_slab - world.request_slabs + i;
+		grants[i].key = world.gives_zero_keys ? 0 : grants[i].index + 1;
 		reply->slabs[i] = &grants[i];
 	}
 	leave();

@@ -315,6 +315,21 @@ static void test_slab_that_cannot_be_taken_goes_back(void **state)
 	assert_int_equal(world.nr_slabs, 0);
 }
 
+static bool was_given_a_zero_key(const struct keeper_info *now)
+{
+	return strstr(now->last_error, "with the key 0") != NULL;
+}
+
+static void test_slab_without_a_key_is_not_taken(void **state)
+{
+	(void)state;
+	world.gives_zero_keys = true;
+	start();
+	keeper_fetch(keeper, 1);
+	await_info(was_given_a_zero_key);
+	assert_int_equal(world.nr_slabs, 0);
+}
+
 static void test_connects_again(void **state)
 {
 	(void)state;
@@ -497,6 +512,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_lost_answer_leaves_no_slab_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_request_is_closed_before_the_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slab_that_cannot_be_taken_goes_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_slab_without_a_key_is_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_connects_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stale_lease_ends_the_session, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_instance_ends_the_session, setup, teardown),

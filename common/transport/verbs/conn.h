@@ -39,10 +39,10 @@ struct verbs_wr {
 /* Where a slab is. */
 struct verbs_place {
 	uint32_t slab;
-	uint32_t key; /* 0: unused */
+	uint32_t key;
 	uint32_t rkey;
 	uint64_t address;
-	uint64_t len_bytes;
+	uint64_t len_bytes; /* 0: unused */
 };
 
 /* Where is this slab? */

@@ -24,7 +24,7 @@ const struct verbs_place *verbs_place_find(struct verbs_conn *conn, uint32_t sla
 	const struct verbs_place *set = conn->places[slab % CONN_PLACE_SETS];
 
 	for (unsigned i = 0; i < CONN_PLACE_WAYS; i++)
-		if (set[i].slab == slab && set[i].key == key)
+		if (set[i].len_bytes != 0 && set[i].slab == slab && set[i].key == key)
 			return &set[i];
 	return NULL;
 }
@@ -36,9 +36,9 @@ static void places_keep(struct verbs_conn *conn, const struct wire_verbs_mapped 
 	unsigned way = CONN_PLACE_WAYS;
 
 	for (unsigned i = 0; i < CONN_PLACE_WAYS; i++) {
-		if (set[i].key == 0 && way == CONN_PLACE_WAYS)
+		if (set[i].len_bytes == 0 && way == CONN_PLACE_WAYS)
 			way = i;
-		if (set[i].key != 0 && set[i].slab == mapped->slab) {
+		if (set[i].len_bytes != 0 && set[i].slab == mapped->slab) {
 			way = i;
 			break;
 		}
@@ -54,15 +54,24 @@ static void places_keep(struct verbs_conn *conn, const struct wire_verbs_mapped 
 	};
 }
 
-/* The question about a slab, or, for a key of 0, a place for one; NULL when there is none. */
-static struct verbs_question *places_question(struct verbs_conn *conn, uint32_t slab, uint32_t key)
+/* The question about a slab that is under way, or NULL. */
+static struct verbs_question *places_asked(struct verbs_conn *conn, uint32_t slab, uint32_t key)
 {
 	for (unsigned i = 0; i < WIRE_VERBS_MAX_MAPS; i++) {
 		struct verbs_question *question = &conn->questions[i];
 
-		if (key == 0 ? !question->asked : question->asked && question->slab == slab && question->key == key)
+		if (question->asked && question->slab == slab && question->key == key)
 			return question;
 	}
+	return NULL;
+}
+
+/* Room for one more question, or NULL. */
+static struct verbs_question *places_unasked(struct verbs_conn *conn)
+{
+	for (unsigned i = 0; i < WIRE_VERBS_MAX_MAPS; i++)
+		if (!conn->questions[i].asked)
+			return &conn->questions[i];
 	return NULL;
 }
 
@@ -93,9 +102,9 @@ void verbs_places_ask(struct verbs_conn *conn)
 	TAILQ_FOREACH(op, &conn->unplaced, link) {
 		struct verbs_question *question;
 
-		if (places_question(conn, op->slab, op->key))
+		if (places_asked(conn, op->slab, op->key))
 			continue;
-		question = places_question(conn, 0, 0);
+		question = places_unasked(conn);
 		if (!question || !verbs_send_has_room(conn, 1))
 			return;
 		places_put(conn, question, op);
@@ -144,7 +153,7 @@ int verbs_places_received(struct verbs_conn *conn, const struct ibv_wc *wc, unsi
 		err = verbs_places_post(conn, number);
 	if (err < 0)
 		return err;
-	question = mapped.key != 0 ? places_question(conn, mapped.slab, mapped.key) : NULL;
+	question = places_asked(conn, mapped.slab, mapped.key);
 	if (!question)
 		return -EPROTO;
 	question->asked = false;
