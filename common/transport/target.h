@@ -23,12 +23,15 @@ struct transport_session; /* the owner's, one per connection that was admitted *
  */
 struct transport_window {
 	/*
-	 * Required. The slab is taken back: when this returns, no operation touches its memory by this window any more. On a
-	 * control thread, once, with no lock held that map takes; the window is the transport's again from its begin on.
+	 * Required. The slab is taken back: when this returns 0, no operation touches its memory by this window any more.
+	 * A negative errno: the device has not said so, and the owner gives the memory to nobody again. On a control
+	 * thread, once, with no lock held that map takes; the window is the transport's again from its begin on.
 	 */
-	void (*revoke)(struct transport_window *window);
-	LIST_ENTRY(transport_window) link; /* the owner's, while it is mapped */
-	bool mapped;			   /* the owner's */
+	int (*revoke)(struct transport_window *window);
+	/* The owner's, while it is mapped. */
+	LIST_ENTRY(transport_window) link;
+	uint32_t slab;
+	bool mapped; /* the owner's */
 };
 
 struct transport_target_ops {
@@ -57,16 +60,17 @@ struct transport_target_ops {
 	int (*resolve)(struct transport_target *target, struct transport_session *session, enum transport_opcode opcode,
 		       uint32_t slab, uint32_t key, uint64_t offset_bytes, uint32_t len_bytes, void **ret_bytes);
 	/*
-	 * Optional (-ENOSYS), for transports whose peers reach memory without being asked about. Gives the whole of a slab:
-	 * the window is in the books before this returns, so that nobody takes the slab back behind its back. On the reactor's
-	 * thread; takes a lock for a few instructions. 0; -EACCES no lease on that slab or a wrong key.
+	 * Optional (NULL), for transports whose peers reach memory without being asked about; they do not listen without it.
+	 * Gives the whole of a slab: the window is in the books before this returns, so that nobody takes the slab back
+	 * behind its back. On the reactor's thread; takes a lock for a few instructions. 0; -EACCES no lease on that slab
+	 * or a wrong key.
 	 */
 	int (*map)(struct transport_target *target, struct transport_session *session, uint32_t slab, uint32_t key,
 		   struct transport_window *window, void **ret_base, uint64_t *ret_len_bytes);
 	/*
-	 * Required with map; else it is never called. The transport gives a window up by itself; safe if it has been revoked.
-	 * When this returns, revoke does not run and will not. May wait for one that runs, so it is called under no lock that
-	 * revoke takes.
+	 * Required with map. The transport gives a window up by itself, and no operation touches the slab by it any more;
+	 * safe if it has been revoked. When this returns, revoke does not run and will not. May wait for one that runs, so it
+	 * is called under no lock that revoke takes.
 	 */
 	void (*unmap)(struct transport_target *target, struct transport_window *window);
 	/* Required. For the books: operations of len_bytes in all have been done. */

@@ -95,6 +95,13 @@ static void lender_end_lease_locked(struct lender *lender, struct lease *lease, 
 		   lease->nr_slabs);
 }
 
+/* Nobody can be using the slab any more, unless a device does not let go of it: then it stays fenced. */
+static void lender_scrub(struct lender *lender, uint32_t slab)
+{
+	if (!expose_is_stuck(lender->expose, slab))
+		arena_scrub(lender->arena, slab);
+}
+
 /* The second half: when nobody can be using the slabs any more, they are scrubbed and the lease is forgotten. */
 static void lender_finish_lease(struct lender *lender, struct lease *lease) LOCK_EXCLUDES(lender->lock)
 {
@@ -106,7 +113,7 @@ static void lender_finish_lease(struct lender *lender, struct lease *lease) LOCK
 		uint32_t number = lease_slab_number(lender->leases, slab);
 
 		lease_slab_remove(lender->leases, lease, number);
-		arena_scrub(lender->arena, number);
+		lender_scrub(lender, number);
 	}
 	expose_lease_remove(lender->expose, lease_exposed(lease));
 	lease_remove(lender->leases, lease);
@@ -350,7 +357,7 @@ int lender_release_slabs(struct lender *lender, const struct lender_proof *proof
 		return 0;
 	expose_synchronize(lender->expose);
 	for (uint32_t i = 0; i < nr_released; i++)
-		arena_scrub(lender->arena, grants[i].slab);
+		lender_scrub(lender, grants[i].slab);
 	return (int)nr_released;
 }
 

@@ -67,12 +67,15 @@ struct expose {
 	struct lock_mutex windows_lock;
 	struct expose_window_list *windows LOCK_GUARDED_BY(windows_lock); /* per slab; empty for one that is nobody's */
 	struct expose_window_list revoked LOCK_GUARDED_BY(windows_lock);  /* taken back, revoke has not run */
+	/* Per slab: by so many windows a device may reach it. Those of which revoke has failed stay in here. */
+	uint32_t *nr_windows LOCK_GUARDED_BY(windows_lock);
 
 	atomic_uint_fast64_t denied_access;
 	atomic_uint_fast64_t denied_range;
 	atomic_uint_fast64_t refused;
 	atomic_uint nr_sessions;
 	struct log_limit refused_log;
+	struct log_limit stuck_log;
 };
 
 /* The number that stands for a lease in grants and sessions; never 0, used again only when no session has it. */
@@ -238,7 +241,9 @@ static int expose_map(struct transport_target *target, struct transport_session 
 	ret = expose_resolve(target, session, TRANSPORT_READ, slab, key, 0, 0, ret_base);
 	if (ret == 0) {
 		LIST_INSERT_HEAD(&expose->windows[slab], window, link);
+		window->slab = slab;
 		window->mapped = true;
+		expose->nr_windows[slab]++;
 		*ret_len_bytes = expose->slab_bytes;
 	}
 	lock_release(&expose->windows_lock);
@@ -251,8 +256,10 @@ static void expose_unmap(struct transport_target *target, struct transport_windo
 
 	lock_acquire(&expose->revoking);
 	lock_acquire(&expose->windows_lock);
-	if (window->mapped)
+	if (window->mapped) {
 		LIST_REMOVE(window, link);
+		expose->nr_windows[window->slab]--;
+	}
 	window->mapped = false;
 	lock_release(&expose->windows_lock);
 	lock_release(&expose->revoking);
@@ -318,8 +325,9 @@ int expose_create(const struct expose_options *options, struct expose **ret_expo
 	expose->sessions = aligned_alloc(FSW_CACHE_LINE, expose->max_sessions * sizeof(*expose->sessions));
 	lock_acquire(&expose->windows_lock);
 	expose->windows = calloc(expose->nr_slabs, sizeof(*expose->windows)); /* a list of zeros is an empty one */
+	expose->nr_windows = calloc(expose->nr_slabs, sizeof(*expose->nr_windows));
 	lock_release(&expose->windows_lock);
-	if (!expose->grants || !expose->leases || !expose->sessions || !expose->windows) {
+	if (!expose->grants || !expose->leases || !expose->sessions || !expose->windows || !expose->nr_windows) {
 		expose_free(expose);
 		return -ENOMEM;
 	}
@@ -338,6 +346,7 @@ void expose_free(struct expose *expose)
 	if (expose->leases)
 		sodium_memzero(expose->leases, expose->max_leases * sizeof(*expose->leases));
 	free(expose->leases);
+	free(expose->nr_windows);
 	free(expose->windows);
 	free(expose->grants);
 	lock_mutex_done(&expose->windows_lock);
@@ -391,8 +400,8 @@ void expose_grant(struct expose *expose, struct expose_lease *lease, uint32_t sl
 {
 	assert(slab < expose->nr_slabs && key != 0 && lease->in_use);
 	lock_acquire(&expose->windows_lock);
-	/* Whoever forgets expose_synchronize between two clients ends here. */
-	assert(atomic_load(&expose->grants[slab]) == 0 && LIST_EMPTY(&expose->windows[slab]));
+	/* Whoever lends a slab that a device may still reach for the client before ends here. */
+	assert(atomic_load(&expose->grants[slab]) == 0 && expose->nr_windows[slab] == 0);
 	atomic_store_explicit(&expose->grants[slab], (uint64_t)lease_mark(expose, lease) << 32 | key,
 			      memory_order_release);
 	lock_release(&expose->windows_lock);
@@ -427,6 +436,22 @@ static struct transport_window *expose_take_revoked(struct expose *expose) LOCK_
 	return window;
 }
 
+static void expose_revoke_window(struct expose *expose, struct transport_window *window) LOCK_REQUIRES(expose->revoking)
+{
+	uint32_t slab = window->slab;
+	uint64_t nr_left_out;
+	int err = window->revoke(window);
+
+	if (err == 0) {
+		lock_acquire(&expose->windows_lock);
+		expose->nr_windows[slab]--;
+		lock_release(&expose->windows_lock);
+	} else if (log_limit_pass(&expose->stuck_log, &nr_left_out)) {
+		log_error("slab %u: the RDMA device does not let go of it (%s): it is not lent again (%llu more like it)",
+			  slab, err_text(err), (unsigned long long)nr_left_out);
+	}
+}
+
 void expose_synchronize(struct expose *expose)
 {
 	struct transport_window *window;
@@ -434,8 +459,19 @@ void expose_synchronize(struct expose *expose)
 	sys_rcu_synchronize();
 	lock_acquire(&expose->revoking);
 	while ((window = expose_take_revoked(expose)))
-		window->revoke(window);
+		expose_revoke_window(expose, window);
 	lock_release(&expose->revoking);
+}
+
+bool expose_is_stuck(struct expose *expose, uint32_t slab)
+{
+	bool stuck;
+
+	assert(slab < expose->nr_slabs);
+	lock_acquire(&expose->windows_lock);
+	stuck = expose->nr_windows[slab] > 0;
+	lock_release(&expose->windows_lock);
+	return stuck;
 }
 
 void expose_lease_info(const struct expose_lease *lease, struct expose_lease_info *ret_info)

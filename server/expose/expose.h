@@ -2,16 +2,18 @@
  * The lender's side of the data path: which session may touch which slab, asked once per frame.
  *
  * Owns, all allocated at start: one word per slab, its *grant* (to which lease, with which key), one record per open
- * lease, one session per data connection. It implements transport_target_ops for them: lookup, join, leave, renew,
- * resolve, account and refused run on the reactors, several at a time, with no lock, no allocation and no system call; map
- * and unmap, once per slab and connection, take a lock that is held for a few instructions.
+ * lease, one session per data connection. It implements transport_target_ops for them, on the reactors, several at a time:
+ * lookup, join, leave, renew, resolve and account with no lock, no allocation and no system call; refused the same, but for a
+ * line in the log once per second; map, once per slab and lease, with a lock that is held for a few instructions. unmap may
+ * wait for windows that are being revoked.
  *
  * The other side, below, is called by control threads, one at a time (under the lock of server/ctl).
  *
  * To take a slab back: expose_revoke, then expose_synchronize (one for any number of slabs, and without any lock that
  * others wait for). After that no reactor holds a pointer into it: a resolve that saw the old grant did so in a turn
  * that has ended. Nor does a device: the windows by which transports had opened it (transport_window) have been revoked
- * by then, each of them, whoever's slab it was. Only then may the slab be scrubbed.
+ * by then, each of them, whoever's slab it was. Only then may the slab be scrubbed. One whose window could not be revoked
+ * (expose_is_stuck) is neither scrubbed nor lent any more.
  */
 #ifndef FARSWAP_SERVER_EXPOSE_EXPOSE_H
 #define FARSWAP_SERVER_EXPOSE_EXPOSE_H
@@ -64,6 +66,8 @@ void expose_revoke(struct expose *expose, uint32_t slab);
  * Blocks for as long as a turn and as the transports need for that; outside every lock.
  */
 void expose_synchronize(struct expose *expose);
+/* After expose_synchronize, of a slab that has been taken back: whether a device may reach it all the same. */
+bool expose_is_stuck(struct expose *expose, uint32_t slab) BASE_MUST_CHECK;
 
 /* What the data path has to tell of one lease. Each number only grows, but for nr_sessions. */
 struct expose_lease_info {

@@ -32,6 +32,7 @@ static int target_lookup(struct transport_target *head, uint64_t lease_id, uint8
 {
 	struct target_lease *lease = target_find(target_from_head(head), lease_id);
 
+	target_book(target_from_head(head), &target_from_head(head)->nr_lookups);
 	if (!lease)
 		return -ESTALE;
 	memcpy(ret_token, lease->token, TRANSPORT_TOKEN_BYTES);
@@ -235,7 +236,8 @@ void target_slab_revoke(struct target *target, uint32_t slab)
 		LIST_REMOVE(window, link);
 		window->mapped = false;
 		pthread_mutex_unlock(&target->lock);
-		window->revoke(window);
+		if (window->revoke(window) < 0)
+			atomic_store(&target->slabs[slab].stuck, true);
 		pthread_mutex_lock(&target->lock);
 	}
 	pthread_mutex_unlock(&target->lock);

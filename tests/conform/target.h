@@ -29,6 +29,7 @@ struct target_slab {
 	struct mem_region memory;
 	uint8_t *bytes; /* of memory */
 	atomic_bool revoked;
+	atomic_bool stuck; /* a window of it could not be revoked */
 	LIST_HEAD(, transport_window) windows; /* under the target's lock */
 };
 
@@ -49,6 +50,7 @@ struct target {
 	atomic_uint nr_joined;	 /* sessions now */
 	atomic_uint nr_collided; /* joins while another session had the same lease and channel: never */
 	atomic_uint nr_joins;
+	atomic_uint nr_lookups;
 	atomic_uint nr_renewals; /* with life */
 	atomic_uint nr_asked;	 /* without */
 	atomic_uint nr_refused;

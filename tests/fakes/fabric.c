@@ -11,17 +11,18 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-
 #define NR_DEVICES 2
 
 static struct fake_device devices[NR_DEVICES];
 static LIST_HEAD(, fake_mr) mrs;
+static LIST_HEAD(, fake_pd) pds;
 static LIST_HEAD(, fake_qp) qps;
 static struct fabric_counters counters;
 static unsigned nr_objects;
 struct fabric fabric = { .lock = PTHREAD_MUTEX_INITIALIZER, .spoiled_byte = -1 };
 static uint32_t last_key;
 static bool holding;
+static bool removed;
 static bool fail_armed;
 static enum ibv_wr_opcode fail_opcode;
 static enum ibv_wc_status fail_status;
@@ -210,28 +211,43 @@ void ibv_ack_cq_events(struct ibv_cq *cq, unsigned nr)
 
 struct ibv_pd *ibv_alloc_pd(struct ibv_context *context)
 {
-	struct ibv_pd *pd;
+	struct fake_pd *pd;
 
 	pthread_mutex_lock(&fabric.lock);
 	pd = fabric_make(sizeof(*pd));
-	pd->context = context;
+	pd->pd.context = context;
+	LIST_INSERT_HEAD(&pds, pd, link);
 	pthread_mutex_unlock(&fabric.lock);
-	return pd;
+	return &pd->pd;
 }
 
-int ibv_dealloc_pd(struct ibv_pd *pd)
+static void pd_unmake(struct fake_pd *pd)
 {
 	struct fake_mr *mr;
 	struct fake_qp *qp;
 
-	pthread_mutex_lock(&fabric.lock);
 	LIST_FOREACH(mr, &mrs, link)
-		assert(mr->mr.pd != pd);
+		assert(mr->mr.pd != &pd->pd);
 	LIST_FOREACH(qp, &qps, link)
-		assert(qp->qp.pd != pd);
+		assert(qp->qp.pd != &pd->pd);
+	LIST_REMOVE(pd, link);
 	fabric_unmake(pd);
+}
+
+int ibv_dealloc_pd(struct ibv_pd *head)
+{
+	struct fake_pd *pd = (struct fake_pd *)head;
+	int ret = 0;
+
+	pthread_mutex_lock(&fabric.lock);
+	if (removed) {
+		pd->lost = true;
+		ret = EIO;
+	} else {
+		pd_unmake(pd);
+	}
 	pthread_mutex_unlock(&fabric.lock);
-	return 0;
+	return ret;
 }
 
 #undef ibv_reg_mr
@@ -258,13 +274,26 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t len_bytes,
 	return ibv_reg_mr(pd, addr, len_bytes, (int)access);
 }
 
-int ibv_dereg_mr(struct ibv_mr *mr)
+static void mr_unmake(struct fake_mr *mr)
 {
-	pthread_mutex_lock(&fabric.lock);
-	LIST_REMOVE((struct fake_mr *)mr, link);
+	LIST_REMOVE(mr, link);
 	fabric_unmake(mr);
+}
+
+int ibv_dereg_mr(struct ibv_mr *head)
+{
+	struct fake_mr *mr = (struct fake_mr *)head;
+	int ret = 0;
+
+	pthread_mutex_lock(&fabric.lock);
+	if (removed) {
+		mr->lost = true;
+		ret = EIO;
+	} else {
+		mr_unmake(mr);
+	}
 	pthread_mutex_unlock(&fabric.lock);
-	return 0;
+	return ret;
 }
 
 /* What the device looks at before it touches a byte. */
@@ -658,6 +687,36 @@ void fabric_cut(void)
 {
 	pthread_mutex_lock(&fabric.lock);
 	fabric.is_cut = true;
+	pthread_mutex_unlock(&fabric.lock);
+}
+
+void fabric_remove_devices(void)
+{
+	pthread_mutex_lock(&fabric.lock);
+	removed = true;
+	fabric_tell_of_removal();
+	pthread_mutex_unlock(&fabric.lock);
+}
+
+void fabric_forget_removed(void)
+{
+	struct fake_mr *mr;
+	struct fake_mr *next_mr;
+	struct fake_pd *pd;
+	struct fake_pd *next_pd;
+
+	pthread_mutex_lock(&fabric.lock);
+	removed = false;
+	for (mr = LIST_FIRST(&mrs); mr; mr = next_mr) {
+		next_mr = LIST_NEXT(mr, link);
+		if (mr->lost)
+			mr_unmake(mr);
+	}
+	for (pd = LIST_FIRST(&pds); pd; pd = next_pd) {
+		next_pd = LIST_NEXT(pd, link);
+		if (pd->lost)
+			pd_unmake(pd);
+	}
 	pthread_mutex_unlock(&fabric.lock);
 }
 

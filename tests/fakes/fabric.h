@@ -47,6 +47,14 @@ void fabric_give_up(void);
 /* From now on no news of a disconnection arrives, and nobody answers: the network is cut. Until fabric_reset. */
 void fabric_cut(void);
 
+/*
+ * The devices are removed: every id hears of it, and nothing of a device's can be given back any more: ibv_dereg_mr and
+ * ibv_dealloc_pd fail, as they do when the kernel has taken the device from its users.
+ */
+void fabric_remove_devices(void);
+/* What could not be given back goes with the devices, and they are there again. */
+void fabric_forget_removed(void);
+
 /* The private data of the REQ that was sent last. */
 void fabric_last_req(uint8_t ret_bytes[56]);
 /* The next REP's private data has this byte changed. */

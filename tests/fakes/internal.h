@@ -19,7 +19,14 @@ struct fake_device {
 struct fake_mr {
 	struct ibv_mr mr; /* first */
 	int access;
+	bool lost; /* somebody tried to give it back to a device that was removed */
 	LIST_ENTRY(fake_mr) link;
+};
+
+struct fake_pd {
+	struct ibv_pd pd; /* first */
+	bool lost;
+	LIST_ENTRY(fake_pd) link;
 };
 
 struct fake_channel {
@@ -92,6 +99,8 @@ struct fabric {
 
 extern struct fabric fabric;
 
+/* Every id is told that its device has been removed. */
+void fabric_tell_of_removal(void);
 /* Sets errno; -1. */
 int fabric_wrong(int err);
 /* Objects that are counted. */

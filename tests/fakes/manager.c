@@ -268,3 +268,11 @@ int rdma_disconnect(struct rdma_cm_id *head)
 	pthread_mutex_unlock(&fabric.lock);
 	return 0;
 }
+
+void fabric_tell_of_removal(void)
+{
+	struct fake_id *id;
+
+	LIST_FOREACH(id, &fabric.ids, link)
+		event_send(id, RDMA_CM_EVENT_DEVICE_REMOVAL, 0, NULL, 0, 0);
+}

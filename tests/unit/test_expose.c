@@ -498,14 +498,16 @@ static void test_connections_come_and_go_on_all_reactors(void **state)
 struct window {
 	struct transport_window head;
 	unsigned nr_revoked;
+	int err; /* of revoke */
 };
 
-static void window_revoked(struct transport_window *head)
+static int window_revoked(struct transport_window *head)
 {
 	struct window *window = BASE_CONTAINER_OF(head, struct window, head);
 
 	assert_false(head->mapped);
 	window->nr_revoked++;
+	return window->err;
 }
 
 static int map(struct fixture *f, struct transport_session *session, uint32_t slab, uint32_t key, struct window *window)
@@ -574,6 +576,31 @@ static void test_windows_end_with_their_slab(void **state)
 	assert_int_equal(windows[0].nr_revoked, 1);
 }
 
+static void test_slab_that_a_device_keeps_is_stuck(void **state)
+{
+	struct fixture *f = *state;
+	struct expose_lease *a = add_lease(f, LEASE_A, f->token_a);
+	struct transport_session *session = join(f, LEASE_A, 0);
+	struct window windows[2] = { { .err = -EIO } };
+
+	for (uint32_t i = 0; i < 2; i++) {
+		expose_grant(f->expose, a, i, KEY_A);
+		assert_int_equal(map(f, session, i, KEY_A, &windows[i]), 0);
+		expose_revoke(f->expose, i);
+		assert_true(expose_is_stuck(f->expose, i));
+	}
+	expose_synchronize(f->expose);
+	assert_true(expose_is_stuck(f->expose, 0));
+	assert_false(expose_is_stuck(f->expose, 1));
+	/* For ever: that the transport forgets the window does not say that the device has. */
+	f->target->ops->unmap(f->target, &windows[0].head);
+	assert_true(expose_is_stuck(f->expose, 0));
+	expose_grant(f->expose, a, 1, KEY_B);
+	expose_revoke(f->expose, 1);
+	leave(f, session);
+	end_lease(f, a);
+}
+
 struct waiter {
 	struct window window;
 	struct fixture *f;
@@ -591,7 +618,7 @@ static void *synchronize_main(void *arg)
 }
 
 /* A second client of expose_synchronize comes while the first is still revoking a window that is the second's as well. */
-static void waiter_revoked(struct transport_window *head)
+static int waiter_revoked(struct transport_window *head)
 {
 	struct waiter *waiter = BASE_CONTAINER_OF(head, struct waiter, window.head);
 
@@ -602,6 +629,7 @@ static void waiter_revoked(struct transport_window *head)
 		assert_false(atomic_load(&waiter->done));
 	}
 	waiter->window.nr_revoked++;
+	return 0;
 }
 
 static void test_nobody_overtakes_a_revocation(void **state)
@@ -636,6 +664,7 @@ int main(void)
 		TEST(test_other_clients_slab_is_out_of_reach),
 		TEST(test_revoked_slab_is_out_of_reach),
 		TEST(test_windows_end_with_their_slab),
+		TEST(test_slab_that_a_device_keeps_is_stuck),
 		TEST(test_nobody_overtakes_a_revocation),
 		TEST(test_ended_lease),
 		TEST(test_stale_session_never_meets_the_next_lease),

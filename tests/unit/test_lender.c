@@ -369,6 +369,38 @@ static void test_refused_request_may_be_made_again(void **state)
 	client_leave(f, &b);
 }
 
+static int revoke_fails(struct transport_window *window)
+{
+	(void)window;
+	return -EIO;
+}
+
+/* A slab of which a device does not let go is neither scrubbed nor lent again; the others come back as ever. */
+static void test_slab_that_a_device_keeps_is_not_lent_again(void **state)
+{
+	struct fixture *f = *state;
+	struct transport_window windows[2] = { { .revoke = revoke_fails }, { .revoke = revoke_fails } };
+	struct arena_counts counts;
+	struct client a;
+	uint64_t len_bytes;
+	void *base;
+
+	client_open(f, &a, "a");
+	assert_int_equal(client_lease_slabs(f, &a, 3), 3);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(f->target->ops->map(f->target, a.session, a.grants[i].slab, a.grants[i].key, &windows[i],
+						     &base, &len_bytes),
+				 0);
+	assert_int_equal(lender_release_slabs(f->lender, &a.proof, a.grants, 1), 1);
+	client_leave(f, &a);
+	assert_int_equal(lender_close_lease(f->lender, &a.proof), 0);
+	while (arena_scrub_one(f->arena))
+		continue;
+	arena_counts(f->arena, &counts);
+	assert_int_equal(counts.nr[ARENA_SLAB_FENCED], 2);
+	assert_int_equal(counts.nr[ARENA_SLAB_FREE], NR_SLABS - 2);
+}
+
 /* A release that is carried out after the slab was given back, scrubbed and lent to the same lease again. */
 static void test_late_release_takes_nothing_that_was_lent_anew(void **state)
 {
@@ -638,6 +670,7 @@ int main(void)
 		TEST(test_lost_answer_is_given_again),
 		TEST(test_late_call_lends_nothing),
 		TEST(test_refused_request_may_be_made_again),
+		TEST(test_slab_that_a_device_keeps_is_not_lent_again),
 		TEST(test_late_release_takes_nothing_that_was_lent_anew),
 		TEST(test_lease_that_nobody_knows_ends_with_its_term),
 		TEST(test_next_client_finds_zeroes),

@@ -4,6 +4,10 @@
  * A remote key works only for queue pairs of the protection domain it was made in, and so for nobody but this lease. It ends
  * with ibv_dereg_mr, which returns when the device uses it no more.
  *
+ * ibv_dereg_mr fails (EIO) once the kernel has begun to remove the device: then the kernel ends the registration, but does not
+ * tell when. A window that could not be closed stays in the target's books, so that the target hears of it when it takes the
+ * slab back (-EIO), and lends that memory to nobody again; it is freed with the listener.
+ *
  * Lock order: who takes slabs back holds locks of the target's, then windows_lock in revoke; map is called with windows_lock
  * held, and takes a lock of the target's that nobody holds while revoke runs.
  */
@@ -21,42 +25,54 @@ static struct transport_target *client_target(const struct verbs_client *client)
 	return client->listener->options.target;
 }
 
-static void window_close_locked(struct verbs_listener *listener, struct verbs_window *window)
-	LOCK_REQUIRES(listener->windows_lock)
+/* 0 when the device reaches the slab no more. */
+static int window_close(struct verbs_window *window)
 {
-	if (!window->mr)
-		return;
-	/* It cannot fail but for a window that is bound to it, and there is none; to go on would be to lend memory twice. */
-	if (ibv_dereg_mr(window->mr) != 0) {
-		log_error("slab %u cannot be taken back from the RDMA device: %s", window->slab, err_text(-errno));
-		abort();
-	}
-	window->mr = NULL;
-	atomic_fetch_sub_explicit(&listener->nr_windows, 1, memory_order_relaxed);
-}
-
-static void window_revoke(struct transport_window *head)
-{
-	struct verbs_window *window = BASE_CONTAINER_OF(head, struct verbs_window, head);
-	struct verbs_listener *listener = window->client->listener;
+	struct verbs_listener *listener = window->listener;
+	int err = 0;
 
 	lock_acquire(&listener->windows_lock);
-	window_close_locked(listener, window);
+	if (window->mr)
+		err = -ibv_dereg_mr(window->mr);
+	if (window->mr && err == 0) {
+		window->mr = NULL;
+		atomic_fetch_sub_explicit(&listener->nr_windows, 1, memory_order_relaxed);
+	}
 	lock_release(&listener->windows_lock);
+	return err;
+}
+
+static int window_revoke(struct transport_window *head)
+{
+	return window_close(BASE_CONTAINER_OF(head, struct verbs_window, head));
 }
 
 static void window_free(struct verbs_window *window)
 {
-	struct transport_target *target = client_target(window->client);
-	struct verbs_listener *listener = window->client->listener;
+	struct verbs_listener *listener = window->listener;
+	struct transport_target *target = listener->options.target;
 
+	LIST_REMOVE(window, link);
+	if (window_close(window) < 0) {
+		window->client = NULL;
+		LIST_INSERT_HEAD(&listener->stuck_windows, window, link);
+		return;
+	}
 	/* Without windows_lock: it may have to wait for a revoke that wants it. */
 	target->ops->unmap(target, &window->head);
-	lock_acquire(&listener->windows_lock);
-	window_close_locked(listener, window);
-	lock_release(&listener->windows_lock);
-	LIST_REMOVE(window, link);
 	free(window);
+}
+
+void verbs_stuck_windows_free(struct verbs_listener *listener)
+{
+	struct transport_target *target = listener->options.target;
+	struct verbs_window *window;
+
+	while ((window = LIST_FIRST(&listener->stuck_windows))) {
+		target->ops->unmap(target, &window->head);
+		LIST_REMOVE(window, link);
+		free(window);
+	}
 }
 
 static void client_free_windows(struct verbs_client *client)
@@ -71,8 +87,9 @@ static void client_free_windows(struct verbs_client *client)
 static void client_close_domain(struct verbs_client *client)
 {
 	client_free_windows(client);
+	/* It fails for a domain with a window that is stuck, and then is left to the end of the process. */
 	if (client->pd)
-		ibv_dealloc_pd(client->pd);
+		(void)ibv_dealloc_pd(client->pd);
 	client->pd = NULL;
 	client->port = NULL;
 }
@@ -175,6 +192,7 @@ static int client_open_window(struct verbs_client *client, struct transport_sess
 	if (!window)
 		return -ENOMEM;
 	window->head.revoke = window_revoke;
+	window->listener = client->listener;
 	window->client = client;
 	window->slab = slab;
 	window->key = key;

@@ -162,6 +162,10 @@ static void conn_event(struct sys_watch *watch, uint32_t events)
 	if (ibv_get_cq_event(conn->channel, &cq, &context) == 0) {
 		ibv_ack_cq_events(cq, 1);
 		conn->armed = false;
+	} else if (errno != EAGAIN && errno != EINTR) {
+		/* The device has been removed: the descriptor stays ready for ever. */
+		verbs_conn_fail(conn, -ENODEV);
+		return;
 	}
 	conn_complete(conn);
 }

@@ -48,7 +48,13 @@ static void port_event(struct sys_watch *watch, uint32_t events)
 	void *session;
 
 	(void)events;
-	for (unsigned i = 0; i < LISTENER_MAX_EVENTS && ibv_get_cq_event(port->channel, &cq, &session) == 0; i++) {
+	for (unsigned i = 0; i < LISTENER_MAX_EVENTS; i++) {
+		if (ibv_get_cq_event(port->channel, &cq, &session) != 0) {
+			/* A device that has been removed has nothing to tell any more, but its descriptor stays ready. */
+			if (errno != EAGAIN && errno != EINTR)
+				sys_watch_remove(&port->watch);
+			return;
+		}
 		/* At once, so that the queue can be destroyed; one that has been is not told of any more. */
 		ibv_ack_cq_events(cq, 1);
 		verbs_session_complete(session);
@@ -127,7 +133,8 @@ static void listener_ready(struct sys_watch *watch, uint32_t events)
 		else if (id != listener->id && id->context)
 			verbs_session_event(id->context, type, status);
 		else if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
-			log_error("the RDMA device has been removed");
+			log_error("the RDMA device of the address %s has been removed: nobody connects by it until a restart",
+				  listener->options.address);
 	}
 }
 
@@ -181,6 +188,7 @@ static void listener_stop(void *arg)
 		verbs_session_cut(session, -ECANCELED);
 	while ((client = LIST_FIRST(&listener->clients)))
 		verbs_client_free(client);
+	verbs_stuck_windows_free(listener);
 	while ((port = LIST_FIRST(&listener->ports))) {
 		LIST_REMOVE(port, link);
 		port_free(port);
@@ -292,6 +300,7 @@ int verbs_listener_open(const struct verbs_listener_options *options, struct ver
 	TAILQ_INIT(&listener->serving);
 	LIST_INIT(&listener->clients);
 	LIST_INIT(&listener->ports);
+	LIST_INIT(&listener->stuck_windows);
 	lock_mutex_init(&listener->windows_lock);
 	err = listener_alloc(listener);
 	if (err == 0)

@@ -23,8 +23,9 @@
 /* A slab that is registered for a lease. */
 struct verbs_window {
 	struct transport_window head;
-	struct verbs_client *client;
-	LIST_ENTRY(verbs_window) link; /* in the client's list */
+	struct verbs_listener *listener;
+	struct verbs_client *client;   /* NULL: it could not be closed, and its client has gone */
+	LIST_ENTRY(verbs_window) link; /* in the client's list, or the listener's */
 	uint32_t slab;
 	uint32_t key;
 	/* Under the listener's windows_lock. */
@@ -99,6 +100,7 @@ struct verbs_listener {
 	struct verbs_session_list serving;
 	LIST_HEAD(, verbs_client) clients;
 	LIST_HEAD(, verbs_port) ports;
+	LIST_HEAD(, verbs_window) stuck_windows;
 
 	/* Held while a window is made, so that who takes it back waits for that; taken by revoke. */
 	struct lock_mutex windows_lock;
@@ -150,5 +152,7 @@ void verbs_client_map(struct verbs_client *client, struct transport_session *ses
 void verbs_client_free(struct verbs_client *client);
 /* Frees those without a session whose lease has ended. */
 void verbs_clients_sweep(struct verbs_listener *listener);
+/* Those that could not be closed, at the listener's end: after it nobody is lent anything. */
+void verbs_stuck_windows_free(struct verbs_listener *listener);
 
 #endif

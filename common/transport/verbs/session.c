@@ -43,9 +43,11 @@ static bool session_take_beat(struct verbs_session *session)
 	return true;
 }
 
-/* The device does nothing for it from here on. */
-static void session_sever(struct verbs_session *session)
+/* The device does nothing for it from here on. False when the device has not said so of the session's slot. */
+static bool session_sever(struct verbs_session *session)
 {
+	bool gone = true;
+
 	if (session->id && session->id->qp) {
 		(void)rdma_disconnect(session->id);
 		rdma_destroy_qp(session->id);
@@ -53,23 +55,25 @@ static void session_sever(struct verbs_session *session)
 	if (session->cq)
 		ibv_destroy_cq(session->cq);
 	if (session->beat_mr)
-		ibv_dereg_mr(session->beat_mr);
+		gone = ibv_dereg_mr(session->beat_mr) == 0;
 	if (session->messages_mr)
-		ibv_dereg_mr(session->messages_mr);
+		gone = ibv_dereg_mr(session->messages_mr) == 0 && gone;
 	session->cq = NULL;
 	session->beat_mr = NULL;
 	session->messages_mr = NULL;
+	return gone;
 }
 
 void verbs_session_cut(struct verbs_session *session, int err)
 {
 	struct verbs_listener *listener = session->listener;
 	struct transport_target *target = session_target(session);
+	bool gone;
 
 	/* A peer that just goes away is nobody's error. */
 	if (err != -ECONNRESET && err != -ECANCELED)
 		verbs_listener_count(listener, session->name, err);
-	session_sever(session);
+	gone = session_sever(session);
 	if (session->session) {
 		session_take_beat(session);
 		target->ops->leave(target, session->session);
@@ -81,7 +85,9 @@ void verbs_session_cut(struct verbs_session *session, int err)
 	session->session = NULL;
 	session->client = NULL;
 	TAILQ_REMOVE(&listener->serving, session, link);
-	TAILQ_INSERT_HEAD(&listener->free, session, link);
+	/* A slot that a removed device may still write to is nobody else's: the session is not used again. */
+	if (gone)
+		TAILQ_INSERT_HEAD(&listener->free, session, link);
 }
 
 /* ---- the begin ---- */
