@@ -22,6 +22,7 @@ static unsigned nr_objects;
 struct fabric fabric = { .lock = PTHREAD_MUTEX_INITIALIZER, .spoiled_byte = -1 };
 static uint32_t last_key;
 static bool holding;
+static bool holding_acks;
 static bool removed;
 static bool fail_armed;
 static enum ibv_wr_opcode fail_opcode;
@@ -81,7 +82,7 @@ bool fabric_told(int fd)
 
 /* ---- completion queues ---- */
 
-static void cq_push(struct fake_cq *cq, const struct ibv_wc *wc)
+static void cq_push(struct fake_cq *cq, const struct fake_wc *wc)
 {
 	if (cq->nr >= (unsigned)cq->cq.cqe)
 		abort(); /* an overrun: the transport has made it too small */
@@ -94,6 +95,14 @@ static void cq_push(struct fake_cq *cq, const struct ibv_wc *wc)
 	fabric_tell(cq->channel->channel.fd);
 }
 
+/* The queue pair has gone; its completions may be polled all the same. */
+static void cq_forget(struct fake_cq *cq, const struct fake_qp *qp)
+{
+	for (unsigned i = 0; i < cq->nr; i++)
+		if (cq->wcs[i].qp == qp)
+			cq->wcs[i].qp = NULL;
+}
+
 static int poll_cq(struct ibv_cq *head, int max, struct ibv_wc *ret_wcs)
 {
 	struct fake_cq *cq = (struct fake_cq *)head;
@@ -101,7 +110,11 @@ static int poll_cq(struct ibv_cq *head, int max, struct ibv_wc *ret_wcs)
 
 	pthread_mutex_lock(&fabric.lock);
 	nr = (int)base_min_u64(cq->nr, (unsigned)max);
-	memcpy(ret_wcs, cq->wcs, (size_t)nr * sizeof(*ret_wcs));
+	for (int i = 0; i < nr; i++) {
+		ret_wcs[i] = cq->wcs[i].wc;
+		if (cq->wcs[i].qp)
+			cq->wcs[i].qp->nr_send -= cq->wcs[i].nr_free;
+	}
 	cq->nr -= (unsigned)nr;
 	memmove(cq->wcs, cq->wcs + nr, cq->nr * sizeof(*cq->wcs));
 	pthread_mutex_unlock(&fabric.lock);
@@ -311,12 +324,29 @@ static bool may(const struct ibv_pd *pd, uint32_t key, uint64_t addr, uint64_t l
 
 /* ---- queue pairs ---- */
 
+static void qp_push_late(struct fake_qp *qp)
+{
+	for (unsigned i = 0; i < qp->nr_late; i++)
+		cq_push((struct fake_cq *)qp->qp.send_cq, &qp->late[i]);
+	qp->nr_late = 0;
+}
+
 static void qp_complete(struct fake_qp *qp, const struct ibv_send_wr *wr, enum ibv_wc_status status)
 {
-	struct ibv_wc wc = { .wr_id = wr->wr_id, .status = status };
+	struct fake_wc wc = { .wc = { .wr_id = wr->wr_id, .status = status }, .qp = qp };
 
-	if (status != IBV_WC_SUCCESS || wr->send_flags & IBV_SEND_SIGNALED)
-		cq_push((struct fake_cq *)qp->qp.send_cq, &wc);
+	qp->nr_silent++;
+	if (status == IBV_WC_SUCCESS && !(wr->send_flags & IBV_SEND_SIGNALED))
+		return;
+	wc.nr_free = qp->nr_silent;
+	qp->nr_silent = 0;
+	if (status == IBV_WC_SUCCESS && holding_acks && (wr->opcode == IBV_WR_SEND || qp->nr_late > 0)) {
+		assert(qp->nr_late < BASE_ARRAY_SIZE(qp->late));
+		qp->late[qp->nr_late++] = wc;
+		return;
+	}
+	qp_push_late(qp);
+	cq_push((struct fake_cq *)qp->qp.send_cq, &wc);
 }
 
 void fabric_qp_flush(struct fake_qp *qp)
@@ -330,7 +360,7 @@ void fabric_qp_flush(struct fake_qp *qp)
 		free(wr);
 	}
 	for (unsigned i = 0; i < qp->nr_recvs; i++) {
-		struct ibv_wc wc = { .wr_id = qp->recvs[i].wr_id, .status = IBV_WC_WR_FLUSH_ERR };
+		struct fake_wc wc = { .wc = { .wr_id = qp->recvs[i].wr_id, .status = IBV_WC_WR_FLUSH_ERR } };
 
 		cq_push((struct fake_cq *)qp->qp.recv_cq, &wc);
 	}
@@ -364,7 +394,7 @@ static enum ibv_wc_status qp_move(struct fake_qp *qp, struct fake_wr *wr, uint64
 static enum ibv_wc_status qp_send(struct fake_qp *qp, struct fake_wr *wr, uint32_t len_bytes)
 {
 	struct fake_qp *peer = qp->peer;
-	struct ibv_wc wc = { .opcode = IBV_WC_RECV, .byte_len = len_bytes };
+	struct fake_wc wc = { .wc = { .opcode = IBV_WC_RECV, .byte_len = len_bytes } };
 	enum ibv_wc_status status;
 
 	if (peer->nr_recvs == 0)
@@ -374,7 +404,7 @@ static enum ibv_wc_status qp_send(struct fake_qp *qp, struct fake_wr *wr, uint32
 	status = qp_move(qp, wr, peer->recv_sges[0].addr, len_bytes);
 	if (status != IBV_WC_SUCCESS)
 		return status;
-	wc.wr_id = peer->recvs[0].wr_id;
+	wc.wc.wr_id = peer->recvs[0].wr_id;
 	peer->nr_recvs--;
 	memmove(&peer->recvs[0], &peer->recvs[1], peer->nr_recvs * sizeof(peer->recvs[0]));
 	memmove(&peer->recv_sges[0], &peer->recv_sges[1], peer->nr_recvs * sizeof(peer->recv_sges[0]));
@@ -440,6 +470,8 @@ static void qp_take(struct fake_qp *qp, const struct ibv_send_wr *wr)
 	counters.nr_sends += wr->opcode == IBV_WR_SEND;
 	counters.nr_reads += wr->opcode == IBV_WR_RDMA_READ;
 	counters.nr_writes += wr->opcode == IBV_WR_RDMA_WRITE;
+	assert(qp->nr_send < qp->max_send);
+	qp->nr_send++;
 	TAILQ_INSERT_TAIL(&qp->waiting, mine, link);
 }
 
@@ -492,6 +524,7 @@ int rdma_create_qp(struct rdma_cm_id *id, struct ibv_pd *pd, struct ibv_qp_init_
 	qp->qp.send_cq = attr->send_cq;
 	qp->qp.recv_cq = attr->recv_cq;
 	qp->max_recv = attr->cap.max_recv_wr;
+	qp->max_send = attr->cap.max_send_wr;
 	assert(qp->max_recv <= BASE_ARRAY_SIZE(qp->recvs));
 	TAILQ_INIT(&qp->waiting);
 	LIST_INSERT_HEAD(&qps, qp, link);
@@ -512,6 +545,7 @@ void rdma_destroy_qp(struct rdma_cm_id *id)
 		TAILQ_REMOVE(&qp->waiting, wr, link);
 		free(wr);
 	}
+	cq_forget((struct fake_cq *)qp->qp.send_cq, qp);
 	LIST_REMOVE(qp, link);
 	fabric_unmake(qp);
 	id->qp = NULL;
@@ -613,7 +647,7 @@ void fabric_reset(void)
 	if (nr_objects != 0 || !LIST_EMPTY(&mrs) || !LIST_EMPTY(&qps) || !LIST_EMPTY(&fabric.ids))
 		abort();
 	memset(&counters, 0, sizeof(counters));
-	holding = fabric.is_cut = fail_armed = false;
+	holding = holding_acks = fabric.is_cut = fail_armed = false;
 	fabric.spoiled_byte = -1;
 	limit_sge = 16;
 	limit_wr = 4096;
@@ -654,6 +688,18 @@ void fabric_hold(bool hold)
 	pthread_mutex_unlock(&fabric.lock);
 	if (!hold)
 		fabric_step(UINT32_MAX);
+}
+
+void fabric_hold_acks(bool hold)
+{
+	struct fake_qp *qp;
+
+	pthread_mutex_lock(&fabric.lock);
+	holding_acks = hold;
+	LIST_FOREACH(qp, &qps, link)
+		if (!hold)
+			qp_push_late(qp);
+	pthread_mutex_unlock(&fabric.lock);
 }
 
 void fabric_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status)

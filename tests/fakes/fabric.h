@@ -3,9 +3,10 @@
  * tested on any machine.
  *
  * It keeps what the transport rests on: protection domains, keys and bounds are checked by "the device"; work requests of one
- * queue pair are carried out in order, and only some complete visibly; one that fails takes its queue pair down and flushes
- * the rest; a completion queue tells once for each time that it was armed; an id cannot be destroyed with events of it
- * unacknowledged. What a caller does that the real libraries forbid ends the test.
+ * queue pair are carried out in order, and only some complete visibly; one has its place in the send queue until the completion
+ * of itself or of a later one has been polled; one that fails takes its queue pair down and flushes the rest; a completion
+ * queue tells once for each time that it was armed; an id cannot be destroyed with events of it unacknowledged. What a caller
+ * does that the real libraries forbid ends the test.
  *
  * Two devices, fake0 and fake1: who connects to an address that ends in .2 goes by fake1, else by fake0. Any thread.
  */
@@ -40,6 +41,8 @@ void fabric_set_limits(int max_sge, int max_qp_wr, unsigned max_inline);
 void fabric_hold(bool hold);
 /* So many of those that wait are carried out, in order. How many there were. */
 unsigned fabric_step(unsigned nr);
+/* While held, what has been carried out is not told of as complete to who posted it. Of SENDs, and of all after them. */
+void fabric_hold_acks(bool hold);
 /* The next operation of this kind ends with that status, and takes its queue pair down. */
 void fabric_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status);
 /* All that wait for a peer that is gone end with IBV_WC_RETRY_EXC_ERR. */

@@ -35,10 +35,16 @@ struct fake_channel {
 	unsigned nr_told;
 };
 
+struct fake_wc {
+	struct ibv_wc wc;
+	struct fake_qp *qp; /* whose send queue has nr_free places more when this has been polled; NULL: none's */
+	unsigned nr_free;
+};
+
 struct fake_cq {
 	struct ibv_cq cq; /* first */
 	struct fake_channel *channel;
-	struct ibv_wc *wcs;
+	struct fake_wc *wcs;
 	unsigned nr;
 	bool armed;
 	unsigned nr_got;
@@ -61,7 +67,10 @@ struct fake_qp {
 	bool failed;
 	unsigned max_recv;
 	unsigned max_send;
-	unsigned nr_send; /* posted and not told of, as the device counts: until a later one is polled */
+	unsigned nr_send;   /* places that are taken */
+	unsigned nr_silent; /* of them by work requests that are done and do not tell */
+	struct fake_wc late[256]; /* while acks are held */
+	unsigned nr_late;
 	struct ibv_recv_wr recvs[64];
 	struct ibv_sge recv_sges[64];
 	unsigned nr_recvs;

@@ -556,6 +556,34 @@ static void nothing_is_left_of_a_lease(void **state)
 	} while (counters.windows > 0 || counters.connections > 0);
 }
 
+/* Who has an answer may ask again, also when the lender's device has not told yet that the answer was sent. */
+static void late_acks_are_no_offence(void **state)
+{
+	struct env *env = *state;
+	struct client_op ops[DEPTH];
+	int err;
+
+	connect_to(env);
+	fabric_hold_acks(true);
+	for (uint32_t i = 0; i < DEPTH; i++)
+		client_op_init(&ops[i], TRANSPORT_READ, 100 + i, KEY, 0, env->bytes, 4096, 1);
+	assert_int_equal(client_submit(&env->client, ops, DEPTH, &err), DEPTH);
+	pthread_mutex_lock(&env->client.lock);
+	while (env->client.nr_pending > DEPTH - WIRE_VERBS_MAX_MAPS)
+		pthread_cond_wait(&env->client.changed, &env->client.lock);
+	pthread_mutex_unlock(&env->client.lock);
+	/* The next questions are on their way, and the lender looks at them. */
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(client_submit(&env->client, NULL, 0, &err), 0);
+	end_of_turn(env);
+	fabric_hold_acks(false);
+	client_wait(&env->client);
+	for (unsigned i = 0; i < DEPTH; i++)
+		assert_int_equal(ops[i].status, -EACCES);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	assert_int_equal(env->client.nr_down, 0);
+}
+
 /*
  * A device is removed while slabs are lent by it: the connection ends, the daemon goes on, and memory of which the device does
  * not say that it has let go counts as its own, however the slab comes back.
@@ -632,6 +660,7 @@ int main(void)
 		TEST(false_lenders_are_left),
 		TEST(one_device_per_lease),
 		TEST(nothing_is_left_of_a_lease),
+		TEST(late_acks_are_no_offence),
 		TEST(a_removed_device_keeps_its_slabs),
 		TEST(what_cannot_be_is_refused),
 	};

@@ -56,6 +56,12 @@ struct verbs_port {
 	struct sys_watch watch;
 };
 
+/* A question of the peer's, and the receive that it came in by, which is not posted meanwhile. */
+struct verbs_asked {
+	unsigned receive;
+	struct wire_verbs_map map;
+};
+
 struct verbs_session {
 	TAILQ_ENTRY(verbs_session) link;
 	struct verbs_listener *listener;
@@ -69,6 +75,11 @@ struct verbs_session {
 	struct transport_session *session;
 	struct verbs_slot *slot;
 	unsigned nr_replies; /* that the device has not told to be sent */
+	unsigned next_reply;
+	/* A ring of questions that are not answered yet, the oldest one's number, and how many there are. */
+	struct verbs_asked asked[WIRE_VERBS_MAX_MAPS];
+	unsigned first_asked;
+	unsigned nr_asked;
 	uint64_t deadline_ns; /* of the handshake */
 	uint64_t life_ns;
 	uint64_t beat_counter;

@@ -12,7 +12,8 @@
 #include "common/wire/proof.h"
 
 #define SESSION_MAX_READS 128 /* of the peer's, in flight; if the device can do so many */
-#define SESSION_MAX_WRS 64
+/* All that may be posted, a completion each. */
+#define SESSION_MAX_COMPLETIONS (2 * WIRE_VERBS_MAX_MAPS)
 #define SESSION_REPLY_ID (1ull << 32) /* in a wr_id: a reply; else a receive, and its number */
 
 static struct transport_target *session_target(const struct verbs_session *session)
@@ -142,7 +143,7 @@ static int session_open(struct verbs_session *session)
 					  IBV_ACCESS_LOCAL_WRITE);
 	if (!session->messages_mr)
 		return errno ? -errno : -ENOMEM;
-	session->cq = ibv_create_cq(port->context, 2 * WIRE_VERBS_MAX_MAPS + 2, session, port->channel, 0);
+	session->cq = ibv_create_cq(port->context, SESSION_MAX_COMPLETIONS, session, port->channel, 0);
 	if (!session->cq)
 		return errno ? -errno : -ENOMEM;
 	if (ibv_req_notify_cq(session->cq, 0) != 0)
@@ -254,6 +255,7 @@ static struct verbs_session *session_take(struct verbs_listener *listener, struc
 	session->session = NULL;
 	session->client = NULL;
 	session->nr_replies = 0;
+	session->first_asked = session->nr_asked = session->next_reply = 0;
 	session->beat_counter = session->read_bytes = session->written_bytes = 0;
 	session->life_ns = now_ns;
 	session->deadline_ns = now_ns + listener->options.handshake_ms * SYS_NS_PER_MS;
@@ -313,9 +315,10 @@ void verbs_session_event(struct verbs_session *session, enum rdma_cm_event_type 
 
 /* ---- questions ---- */
 
-static int session_reply(struct verbs_session *session, const struct wire_verbs_mapped *mapped, unsigned i)
+static int session_reply(struct verbs_session *session, const struct wire_verbs_mapped *mapped)
 {
-	uint8_t *bytes = session->slot->replies[i];
+	/* Sent in order, so that the oldest has been when there is room for one more. */
+	uint8_t *bytes = session->slot->replies[session->next_reply++ % WIRE_VERBS_MAX_MAPS];
 	struct ibv_sge sge = {
 		.addr = (uintptr_t)bytes, .length = WIRE_VERBS_MAPPED_BYTES, .lkey = session->messages_mr->lkey
 	};
@@ -328,40 +331,56 @@ static int session_reply(struct verbs_session *session, const struct wire_verbs_
 	};
 	struct ibv_send_wr *bad;
 
-	/* A peer that asks faster than it takes answers is none of ours. */
-	if (session->nr_replies == WIRE_VERBS_MAX_MAPS)
-		return -EPROTO;
 	session->nr_replies++;
 	wire_verbs_mapped_pack(mapped, bytes);
 	return -ibv_post_send(session->id->qp, &wr, &bad);
 }
 
+/*
+ * Answers what has been asked, as far as the send queue has room. A peer has an answer before this device tells that it was
+ * sent, and may ask again by then; who asks without bound is held up by receives that are not posted.
+ */
+static int session_answer(struct verbs_session *session)
+{
+	struct wire_verbs_mapped mapped;
+	int err = 0;
+
+	while (err == 0 && session->nr_asked > 0 && session->nr_replies < WIRE_VERBS_MAX_MAPS) {
+		const struct verbs_asked *asked = &session->asked[session->first_asked++ % WIRE_VERBS_MAX_MAPS];
+
+		session->nr_asked--;
+		verbs_client_map(session->client, session->session, &asked->map, &mapped);
+		/* The receive first: by the answer the peer learns that it may ask again. */
+		err = session_post_receive(session, asked->receive);
+		if (err == 0)
+			err = session_reply(session, &mapped);
+	}
+	return err;
+}
+
 static int session_received(struct verbs_session *session, const struct ibv_wc *wc)
 {
-	unsigned i = (unsigned)wc->wr_id;
-	struct wire_verbs_mapped mapped;
-	struct wire_verbs_map map;
+	/* There is room: no more are asked than receives were posted. */
+	struct verbs_asked *asked = &session->asked[(session->first_asked + session->nr_asked) % WIRE_VERBS_MAX_MAPS];
 	int err;
 
-	err = wire_verbs_map_unpack(session->slot->receives[i], wc->byte_len, &map);
-	if (err < 0)
-		return err;
-	verbs_client_map(session->client, session->session, &map, &mapped);
-	/* The receive first: by the answer the peer learns that it may ask again. */
-	err = session_post_receive(session, i);
-	return err < 0 ? err : session_reply(session, &mapped, i);
+	asked->receive = (unsigned)wc->wr_id;
+	err = wire_verbs_map_unpack(session->slot->receives[asked->receive], wc->byte_len, &asked->map);
+	if (err == 0)
+		session->nr_asked++;
+	return err;
 }
 
 void verbs_session_complete(struct verbs_session *session)
 {
-	struct ibv_wc wcs[SESSION_MAX_WRS];
+	struct ibv_wc wcs[SESSION_MAX_COMPLETIONS];
 	int err = 0;
 	int nr;
 
 	/* Armed before the look, so that what comes after it is told of. */
 	if (ibv_req_notify_cq(session->cq, 0) != 0)
 		err = -EIO;
-	nr = ibv_poll_cq(session->cq, SESSION_MAX_WRS, wcs);
+	nr = ibv_poll_cq(session->cq, SESSION_MAX_COMPLETIONS, wcs);
 	if (nr < 0)
 		err = -EIO;
 	for (int i = 0; i < nr && err == 0; i++) {
@@ -371,6 +390,8 @@ void verbs_session_complete(struct verbs_session *session)
 		else if (err == 0)
 			err = session_received(session, &wcs[i]);
 	}
+	if (err == 0)
+		err = session_answer(session);
 	if (err < 0)
 		verbs_session_cut(session, err);
 }
