@@ -2,6 +2,7 @@
  * One suite for every transport: each line of the contract in common/transport/transport.h, over each implementation.
  */
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -674,6 +675,8 @@ static void accounted(void **arg)
 	check_works(env, &env->client, 4096);
 	/* The last operation is accounted at the latest when the connection has ended. */
 	client_close(&env->client);
+	while (atomic_load(&env->target.nr_joined) > 0)
+		sched_yield();
 	((struct state *)*arg)->factory->close(env);
 	((struct state *)*arg)->factory->open(env); /* for the end of this test, whatever comes of it */
 	assert_int_equal(atomic_load(&env->target.accounted_bytes), 4 * FSW_PAGE_SIZE);

@@ -21,8 +21,6 @@
 
 #define CONN_POLL_WCS 16
 #define CONN_MAX_POLLS 16 /* in one turn */
-/* At the end of a connection in good order: how long it waits for the last beat, which has the books. */
-#define CONN_FAREWELL_NS (100 * SYS_NS_PER_MS)
 
 static struct verbs_conn *conn_from_head(struct transport_conn *head)
 {
@@ -292,25 +290,22 @@ static int conn_submit(struct transport_conn *head, struct transport_op *op)
 	return 0;
 }
 
-/* Tells the lender what has been done since the last beat, and waits a moment for it to arrive. */
-static void conn_farewell(struct verbs_conn *conn)
+/*
+ * Posts the last beat, if the lender has not been told of all that has been done. True when one is on its way, for which the
+ * connection must stay a moment.
+ */
+static bool conn_post_farewell(struct verbs_conn *conn)
 {
-	struct sys_clock *clock = sys_reactor_clock(conn->head.reactor);
-	uint64_t until_ns = sys_clock_now_ns(clock) + CONN_FAREWELL_NS;
-	unsigned nr_done = 0;
-
 	/* With operations in flight it would take as long as they do. */
-	if (conn->head.in_flight > 0)
-		return;
-	while (!conn->err && sys_clock_now_ns(clock) < until_ns) {
-		if (!conn->beating) {
-			if (conn->told_bytes == conn->done_bytes[TRANSPORT_READ] + conn->done_bytes[TRANSPORT_WRITE])
-				return;
-			verbs_send_beat(conn);
-			verbs_send_flush(conn);
-		}
-		conn_take(conn, &nr_done);
+	if (conn->err || conn->head.in_flight > 0)
+		return false;
+	if (conn->told_bytes != conn->done_bytes[TRANSPORT_READ] + conn->done_bytes[TRANSPORT_WRITE]) {
+		/* Whether or not one is under way: of two the later one arrives later. */
+		conn->beating = false;
+		verbs_send_beat(conn);
+		verbs_send_flush(conn);
 	}
+	return conn->beating && !conn->err;
 }
 
 static void conn_close(struct transport_conn *head)
@@ -318,12 +313,16 @@ static void conn_close(struct transport_conn *head)
 	struct verbs_conn *conn = conn_from_head(head);
 
 	if (head->reactor) {
-		if (!conn->err) {
-			conn_farewell(conn);
+		bool leaves = conn_post_farewell(conn);
+
+		if (!conn->err)
 			conn_detach(conn);
-		}
 		sys_reactor_undefer(head->reactor, &conn->fall);
 		conn->err = -ECANCELED;
+		if (leaves) {
+			verbs_farewell_wait(conn);
+			return;
+		}
 	}
 	verbs_conn_sever(conn);
 	if (head->reactor) {

@@ -131,6 +131,10 @@ struct verbs_conn {
 	uint64_t told_bytes;   /* of done_bytes, by beats */
 	struct wire_verbs_beat beat;
 	bool beating;
+
+	/* farewell.c */
+	TAILQ_ENTRY(verbs_conn) leaving_link;
+	uint64_t leaves_at_ns; /* at the latest */
 };
 
 /* ---- connect.c ---- */
@@ -151,6 +155,14 @@ static inline bool verbs_conn_waits(const struct verbs_conn *conn)
 {
 	return conn->first_wr != conn->next_wr || conn->nr_asked > 0;
 }
+
+/* ---- farewell.c ---- */
+
+/*
+ * Closed, off its reactor, without operations, and its last beat is on its way: it is severed and freed on the driver's own
+ * thread when that has arrived, or a moment later.
+ */
+void verbs_farewell_wait(struct verbs_conn *conn);
 
 /* ---- send.c: all on the reactor ---- */
 

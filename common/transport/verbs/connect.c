@@ -375,6 +375,7 @@ bool verbs_available(void)
 int verbs_driver_create(const struct verbs_driver_options *options, struct transport_driver **ret_driver)
 {
 	struct verbs_driver *driver;
+	int ret;
 
 	if (options->port > UINT8_MAX || options->gid_index < -1 || options->gid_index > UINT16_MAX ||
 	    options->service_level < -1 || options->service_level > 7 ||
@@ -395,6 +396,12 @@ int verbs_driver_create(const struct verbs_driver_options *options, struct trans
 	lock_acquire(&driver->lock);
 	LIST_INIT(&driver->devices);
 	lock_release(&driver->lock);
+	ret = verbs_farewell_start(driver);
+	if (ret < 0) {
+		lock_mutex_done(&driver->lock);
+		free(driver);
+		return ret;
+	}
 	*ret_driver = &driver->head;
 	return 0;
 }
@@ -406,6 +413,7 @@ void verbs_driver_free(struct transport_driver *head)
 	if (!head)
 		return;
 	driver = BASE_CONTAINER_OF(head, struct verbs_driver, head);
+	verbs_farewell_stop(driver);
 	verbs_devices_free(driver);
 	lock_mutex_done(&driver->lock);
 	free(driver);

@@ -11,9 +11,13 @@
 #include <infiniband/verbs.h>
 #include <stdatomic.h>
 
+#include <sys/queue.h>
+
 #include "common/base/lock.h"
 #include "common/mem/io.h"
 #include "common/transport/verbs/verbs.h"
+
+struct verbs_conn;
 
 struct verbs_memory {
 	atomic_uintptr_t base; /* 0: unused, or going */
@@ -32,6 +36,8 @@ struct verbs_device {
 	struct verbs_memory memories[MEM_IO_MAX];
 };
 
+TAILQ_HEAD(verbs_leaving, verbs_conn);
+
 struct verbs_driver {
 	struct transport_driver head;
 	struct verbs_driver_options options;
@@ -42,6 +48,12 @@ struct verbs_driver {
 	atomic_uint_fast64_t last_counter; /* of the latest REQ of all */
 	struct lock_mutex lock;
 	LIST_HEAD(, verbs_device) devices LOCK_GUARDED_BY(lock);
+
+	/* farewell.c */
+	pthread_t farewell;
+	pthread_cond_t left; /* with lock: there is one more in leaving, or stop is set */
+	struct verbs_leaving leaving LOCK_GUARDED_BY(lock);
+	bool stop LOCK_GUARDED_BY(lock);
 };
 
 /* Control thread. The device with this context, made if it is new. 0, -ENOMEM or the error of the device. */
@@ -49,6 +61,13 @@ int verbs_device_get(struct verbs_driver *driver, struct ibv_context *context, s
 	BASE_MUST_CHECK;
 /* At the driver's end. */
 void verbs_devices_free(struct verbs_driver *driver);
+
+/* ---- farewell.c: control threads ---- */
+
+/* 0 or a negative errno of pthread_create. */
+int verbs_farewell_start(struct verbs_driver *driver) BASE_MUST_CHECK;
+/* Every connection has been closed: returns when those that are leaving have been freed. */
+void verbs_farewell_stop(struct verbs_driver *driver);
 
 /*
  * Whether all of the bytes lie in one registration: then its local key. *hint is the caller's own, zero to begin with: where

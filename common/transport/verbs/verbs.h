@@ -36,9 +36,12 @@ struct verbs_driver_counters {
 	uint64_t nr_maps;	/* times that a lender was asked where a slab is */
 };
 
-/* Control thread. 0; -EINVAL for options out of range, -ENOMEM. Needs no device yet. */
+/*
+ * Control thread. 0; -EINVAL for options out of range, -ENOMEM, or an error of pthread_create: it has a thread, on which
+ * connections end that have been closed. Needs no device yet.
+ */
 int verbs_driver_create(const struct verbs_driver_options *options, struct transport_driver **ret_driver) BASE_MUST_CHECK;
-/* Every connection has been closed. Accepts NULL. */
+/* Every connection has been closed. Waits a moment for the last ones. Accepts NULL. */
 void verbs_driver_free(struct transport_driver *driver);
 /* Any thread. */
 void verbs_driver_counters(struct transport_driver *driver, struct verbs_driver_counters *ret_counters);
