@@ -28,6 +28,7 @@
 #define KEY 0xabcdef01u
 #define SLAB_BYTES (2u << 20)
 #define DEPTH 32
+#define MAX_CONNECTIONS 8
 
 struct env {
 	struct target target;
@@ -60,7 +61,11 @@ static struct transport_connect_options options_for(struct env *env, uint32_t ch
 static int set_up(void **state)
 {
 	struct verbs_listener_options options = {
-		.address = "127.0.0.1:0", .max_connections = 8, .handshake_ms = 5000, .silence_ms = 5000, .service_level = 3
+		.address = "127.0.0.1:0",
+		.max_connections = MAX_CONNECTIONS,
+		.handshake_ms = 5000,
+		.silence_ms = 5000,
+		.service_level = 3,
 	};
 	struct verbs_driver_options driver_options = { .gid_index = -1, .service_level = 3 };
 	struct sys_reactor_options reactor_options = { .name = "lender", .cpu = -1 };
@@ -583,6 +588,25 @@ static void nobody_waits_for_the_farewell(void **state)
 	assert_true(atomic_load(&env->target.accounted_bytes) >= 4096);
 }
 
+/* A connection that takes the place of an older one is admitted when the lender can serve no more. */
+static void a_full_lender_lets_them_come_again(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options;
+	struct transport_conn *conns[MAX_CONNECTIONS + 1];
+
+	for (uint32_t i = 0; i < MAX_CONNECTIONS; i++) {
+		options = options_for(env, i);
+		assert_int_equal(transport_connect(env->driver, &options, &conns[i]), 0);
+	}
+	options = options_for(env, MAX_CONNECTIONS);
+	assert_int_equal(transport_connect(env->driver, &options, &conns[MAX_CONNECTIONS]), -EMFILE);
+	options = options_for(env, 3);
+	assert_int_equal(transport_connect(env->driver, &options, &conns[MAX_CONNECTIONS]), 0);
+	for (unsigned i = 0; i <= MAX_CONNECTIONS; i++)
+		transport_close(conns[i]);
+}
+
 /* Who has an answer may ask again, also when the lender's device has not told yet that the answer was sent. */
 static void late_acks_are_no_offence(void **state)
 {
@@ -687,6 +711,7 @@ int main(void)
 		TEST(false_lenders_are_left),
 		TEST(one_device_per_lease),
 		TEST(nothing_is_left_of_a_lease),
+		TEST(a_full_lender_lets_them_come_again),
 		TEST(nobody_waits_for_the_farewell),
 		TEST(late_acks_are_no_offence),
 		TEST(a_removed_device_keeps_its_slabs),

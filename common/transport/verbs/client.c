@@ -19,6 +19,7 @@
 #include "common/base/err.h"
 #include "common/log/log.h"
 #include "common/transport/verbs/listener.h"
+#include "common/wire/proof.h"
 
 static struct transport_target *client_target(const struct verbs_client *client)
 {
@@ -183,6 +184,17 @@ static int window_open(struct verbs_window *window, struct transport_session *se
 	return ret;
 }
 
+/* A peer may ask as often as it likes. */
+static void client_tell(uint32_t slab, int err)
+{
+	static struct log_limit limit;
+	uint64_t nr_left_out;
+
+	if (log_limit_pass(&limit, &nr_left_out))
+		log_error("slab %u cannot be given to the RDMA device: %s (%llu more like it)", slab, err_text(err),
+			  (unsigned long long)nr_left_out);
+}
+
 static int client_open_window(struct verbs_client *client, struct transport_session *session, uint32_t slab, uint32_t key,
 			      struct verbs_window **ret_window)
 {
@@ -200,7 +212,7 @@ static int client_open_window(struct verbs_client *client, struct transport_sess
 	ret = window_open(window, session);
 	if (ret < 0) {
 		if (ret != -EACCES)
-			log_error("slab %u cannot be given to the RDMA device: %s", slab, err_text(ret));
+			client_tell(slab, ret);
 		window_free(window);
 		return ret;
 	}
@@ -259,7 +271,7 @@ void verbs_client_map(struct verbs_client *client, struct transport_session *ses
 void verbs_clients_sweep(struct verbs_listener *listener)
 {
 	struct transport_target *target = listener->options.target;
-	uint8_t token[TRANSPORT_TOKEN_BYTES];
+	uint8_t token[TRANSPORT_TOKEN_BYTES] = { 0 };
 	struct verbs_client *client;
 	struct verbs_client *next;
 
@@ -268,5 +280,5 @@ void verbs_clients_sweep(struct verbs_listener *listener)
 		if (client->nr_sessions == 0 && target->ops->lookup(target, client->lease_id, token) < 0)
 			verbs_client_free(client);
 	}
-	explicit_bzero(token, sizeof(token));
+	wire_token_wipe(token);
 }

@@ -80,7 +80,6 @@ int verbs_listener_port(struct verbs_listener *listener, struct ibv_context *con
 	port = calloc(1, sizeof(*port));
 	if (!port)
 		return -ENOMEM;
-	port->listener = listener;
 	port->context = context;
 	port->watch.ready = port_event;
 	err = -ibv_query_device(context, &port->attr);

@@ -49,7 +49,6 @@ struct verbs_client {
 /* A device that connections have come in by, and where it tells of completions. */
 struct verbs_port {
 	LIST_ENTRY(verbs_port) link;
-	struct verbs_listener *listener;
 	struct ibv_context *context;
 	struct ibv_device_attr attr;
 	struct ibv_comp_channel *channel;

@@ -181,19 +181,25 @@ static int session_accept(struct verbs_session *session, const struct wire_verbs
 	return err_from_libc(rdma_accept(session->id, &param));
 }
 
-/* The peer has proven itself: whoever had its channel ends, and then its session begins. 0 or why it is refused. */
+/* A peer has proven itself: whoever had its channel ends, and leaves it a session, however many there are. */
+static void session_fence(struct verbs_listener *listener, const struct verbs_client *client, uint16_t channel)
+{
+	struct verbs_session *other;
+
+	TAILQ_FOREACH(other, &listener->serving, link)
+		if (other->client == client && other->channel == channel)
+			break;
+	if (other)
+		verbs_session_cut(other, -ECANCELED);
+}
+
+/* 0 or why it is refused. */
 static int session_admit(struct verbs_session *session, const struct wire_verbs_req *req)
 {
 	struct verbs_listener *listener = session->listener;
 	struct transport_target *target = listener->options.target;
-	struct verbs_session *other;
 	int err;
 
-	TAILQ_FOREACH(other, &listener->serving, link)
-		if (other != session && other->client == session->client && other->channel == session->channel)
-			break;
-	if (other)
-		verbs_session_cut(other, -ECANCELED);
 	err = target->ops->join(target, req->lease_id, req->channel, session->name, &session->session);
 	if (err < 0) {
 		session->session = NULL;
@@ -238,8 +244,8 @@ static void request_refuse(struct verbs_listener *listener, struct rdma_cm_id *i
 	(void)rdma_reject(id, bytes, sizeof(bytes));
 }
 
-static struct verbs_session *session_take(struct verbs_listener *listener, struct rdma_cm_id *id, uint16_t channel,
-					  const char *name)
+static struct verbs_session *session_take(struct verbs_listener *listener, struct rdma_cm_id *id,
+					  struct verbs_client *client, uint16_t channel, const char *name)
 {
 	struct verbs_session *session = TAILQ_FIRST(&listener->free);
 	uint64_t now_ns = verbs_listener_now_ns(listener);
@@ -253,7 +259,7 @@ static struct verbs_session *session_take(struct verbs_listener *listener, struc
 	session->channel = channel;
 	session->established = false;
 	session->session = NULL;
-	session->client = NULL;
+	session->client = client;
 	session->nr_replies = 0;
 	session->first_asked = session->nr_asked = session->next_reply = 0;
 	session->beat_counter = session->read_bytes = session->written_bytes = 0;
@@ -267,6 +273,7 @@ void verbs_session_request(struct verbs_listener *listener, struct rdma_cm_id *i
 {
 	uint8_t token[TRANSPORT_TOKEN_BYTES] = { 0 };
 	struct verbs_session *session = NULL;
+	struct verbs_client *client;
 	struct verbs_port *port;
 	struct wire_verbs_req req;
 	struct sys_address address = { .len = sizeof(address.addr) };
@@ -277,16 +284,17 @@ void verbs_session_request(struct verbs_listener *listener, struct rdma_cm_id *i
 	sys_address_format(&address, name);
 	atomic_fetch_add_explicit(&listener->accepted, 1, memory_order_relaxed);
 	err = request_check(listener, param, &req, token);
+	if (err == 0)
+		err = verbs_listener_port(listener, id->verbs, &port);
+	if (err == 0)
+		err = verbs_client_get(listener, req.lease_id, port, &client);
+	if (err == 0)
+		err = verbs_client_check_counter(client, req.channel, req.counter);
 	if (err == 0) {
-		session = session_take(listener, id, req.channel, name);
-		err = session ? verbs_listener_port(listener, id->verbs, &port) : -EMFILE;
+		session_fence(listener, client, req.channel);
+		session = session_take(listener, id, client, req.channel, name);
+		err = session ? session_admit(session, &req) : -EMFILE;
 	}
-	if (err == 0)
-		err = verbs_client_get(listener, req.lease_id, port, &session->client);
-	if (err == 0)
-		err = verbs_client_check_counter(session->client, req.channel, req.counter);
-	if (err == 0)
-		err = session_admit(session, &req);
 	if (err == 0)
 		err = session_accept(session, &req, param, token);
 	wire_token_wipe(token);

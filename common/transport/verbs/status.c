@@ -4,10 +4,8 @@
 
 #include "common/sys/clock.h"
 
-/* InfiniBand's reject reasons (IBTA 12.6.7.2, as in the kernel's enum ib_cm_rej_reason): nobody listens, and the peer's own. */
-#define REJECT_INVALID_SERVICE_ID 8
+/* InfiniBand's reject reason (IBTA 12.6.7.2, as in the kernel's enum ib_cm_rej_reason) that passes by itself. */
 #define REJECT_STALE_CONNECTION 10
-#define REJECT_CONSUMER_DEFINED 28
 
 #define ACK_TIMEOUT_UNIT_NS 4096u
 #define ACK_TIMEOUT_MIN 8u  /* 1 ms */
@@ -79,8 +77,6 @@ int verbs_status_of_event(enum rdma_cm_event_type event, int status)
 	case RDMA_CM_EVENT_UNREACHABLE:
 		return -ETIMEDOUT;
 	case RDMA_CM_EVENT_REJECTED:
-		if (status == REJECT_INVALID_SERVICE_ID || status == REJECT_CONSUMER_DEFINED)
-			return -ECONNREFUSED;
 		return status == REJECT_STALE_CONNECTION ? -EAGAIN : -ECONNREFUSED;
 	case RDMA_CM_EVENT_CONNECT_ERROR:
 	case RDMA_CM_EVENT_DISCONNECTED:
