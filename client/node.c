@@ -162,8 +162,10 @@ static int create_rdma(struct node *node, char error[NODE_ERROR_MAX])
 	if (node->options.transport == NODE_TRANSPORT_TCP)
 		return 0;
 	if (!verbs_available()) {
-		if (node->options.transport == NODE_TRANSPORT_AUTO)
+		if (node->options.transport == NODE_TRANSPORT_AUTO) {
+			log_info("no RDMA device: data connections are TCP alone");
 			return 0;
+		}
 		return failed(error, -ENODEV, "transport: this machine has no RDMA device (see 'rdma link')");
 	}
 	ret = verbs_driver_create(&options, &node->rdma);

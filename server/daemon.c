@@ -161,7 +161,6 @@ static int daemon_open_rdma(struct daemon *daemon, const char *listen)
 		.max_connections = settings->max_connections,
 		.handshake_ms = HANDSHAKE_MS,
 		.silence_ms = (unsigned)settings->lease_term_ms,
-		.service_level = settings->rdma_service_level,
 	};
 	struct sys_address address;
 	int ret = sys_reactor_create(&reactor_options, &daemon->rdma_reactor);

@@ -13,7 +13,6 @@
 #define PROGRAM "farmemd"
 #define MAX_CONNECTIONS 4096
 #define MAX_LEASES 1024
-#define MAX_SERVICE_LEVEL 7u
 #define DAY_MS (24ull * 3600 * 1000)
 /* The beats that a lease must have room for, so that one lost or late beat never ends it. */
 #define BEATS_PER_TERM 4
@@ -40,8 +39,6 @@ static const struct config_option options[] = {
 	  .help = "where data connections over RDMA are taken; auto: where data_listen is, if there is a device; or off" },
 	{ .section = "network", SETTING("rdma_advertise", CONFIG_STRING, rdma_advertise), .arg = "ADDRESS",
 	  .help = "the RDMA address that clients are told, if it is not rdma_listen" },
-	{ .section = "network", SETTING("rdma_service_level", CONFIG_STRING, rdma_service_level_text), .arg = "N",
-	  .default_text = "auto", .help = "0 to 7, the priority of RDMA connections in the network; auto: its own" },
 	{ .section = "network", SETTING("max_connections", CONFIG_U32, max_connections), .arg = "N",
 	  .default_text = "256", .min = 1, .max = MAX_CONNECTIONS, .help = "data connections at a time" },
 
@@ -151,22 +148,8 @@ static int settings_check_names(struct settings *settings)
 		return settings_wrong("name: must be 1 to %d bytes of printable text", LEASE_NAME_MAX - 1);
 	if (settings->data_advertise[0] != '\0' && !address_is_complete(settings->data_advertise))
 		return settings_wrong("data_advertise: '%s' is not an address with a port", settings->data_advertise);
-	return 0;
-}
-
-static int settings_check_rdma(struct settings *settings)
-{
-	const char *text = settings->rdma_service_level_text;
-	uint64_t level;
-
-	settings->rdma_service_level = -1;
 	if (settings->rdma_advertise[0] != '\0' && !address_is_complete(settings->rdma_advertise))
 		return settings_wrong("rdma_advertise: '%s' is not an address with a port", settings->rdma_advertise);
-	if (strcmp(text, "auto") == 0)
-		return 0;
-	if (config_parse_u64(text, &level) < 0 || level > MAX_SERVICE_LEVEL)
-		return settings_wrong("rdma_service_level: '%s' is neither auto nor 0 to %u", text, MAX_SERVICE_LEVEL);
-	settings->rdma_service_level = (int)level;
 	return 0;
 }
 
@@ -201,8 +184,6 @@ int settings_load(int argc, char **argv, struct settings *ret_settings, int *ret
 		ret = settings_take_cpus(settings);
 	if (ret == 0)
 		ret = settings_check_names(settings);
-	if (ret == 0)
-		ret = settings_check_rdma(settings);
 	if (ret == 0)
 		*ret_settings = *settings;
 out:

@@ -19,8 +19,6 @@ struct settings {
 	char data_advertise[CONFIG_STRING_MAX]; /* empty: what data_listen got */
 	char rdma_listen[CONFIG_STRING_MAX];	/* or "auto", or "off" */
 	char rdma_advertise[CONFIG_STRING_MAX]; /* empty: what rdma_listen got */
-	char rdma_service_level_text[CONFIG_STRING_MAX];
-	int rdma_service_level; /* -1: the network's default */
 	uint32_t max_connections;
 
 	uint64_t lease_term_ms;

@@ -99,8 +99,8 @@ static int session_connect(struct keeper *keeper, const struct memserver_lease *
 	if (ret < 0)
 		return ret;
 	record_begin(keeper, &session);
-	log_notice("%s: data connections by %s to %s", keeper->address, session.driver ? "RDMA" : "TCP",
-		   session.data_address);
+	log_notice("%s: data connections by %s to %s%s", keeper->address, session.driver ? "RDMA" : "TCP",
+		   session.data_address, options->rdma && lease->nr_rdma_addresses == 0 ? ", since it offers no RDMA" : "");
 	return 0;
 }
 

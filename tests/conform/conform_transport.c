@@ -96,7 +96,6 @@ static void verbs_open(struct env *env)
 		.max_connections = 16,
 		.handshake_ms = 5000,
 		.silence_ms = 5000,
-		.service_level = -1,
 	};
 	struct verbs_driver_options driver_options = {
 		.device = getenv("FARSWAP_VERBS_DEVICE"), .gid_index = -1, .service_level = -1

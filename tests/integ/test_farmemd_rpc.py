@@ -462,7 +462,6 @@ class CommandLine(FarmemdTest):
         self.assert_refused(2, "log-level loud", "--memory", "64M", "--log-level", "loud")
         self.assert_refused(2, "data_advertise nonsense", "--memory", "64M", "--data-advertise", "nonsense")
         self.assert_refused(2, "rdma_advertise nonsense", "--memory", "64M", "--rdma-advertise", "nonsense")
-        self.assert_refused(2, "rdma_service_level 8", "--memory", "64M", "--rdma-service-level", "8")
         self.assert_refused(2, "name", "--memory", "64M", "--name", "a\nb")
 
     def test_wrong_configuration_file(self):

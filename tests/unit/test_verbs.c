@@ -65,7 +65,6 @@ static int set_up(void **state)
 		.max_connections = MAX_CONNECTIONS,
 		.handshake_ms = 5000,
 		.silence_ms = 5000,
-		.service_level = 3,
 	};
 	struct verbs_driver_options driver_options = { .gid_index = -1, .service_level = 3 };
 	struct sys_reactor_options reactor_options = { .name = "lender", .cpu = -1 };
@@ -365,22 +364,32 @@ static void silence_is_death(void **state)
 {
 	struct env *env = *state;
 	struct transport_connect_options options = options_for(env, 0);
+	struct client *idle = calloc(1, sizeof(*idle));
 	struct client_op op;
 
 	options.dead_ms = 60;
 	connect_with(env, &options);
+	client_init(idle, NULL);
+	options.channel = 1;
+	assert_int_equal(client_connect(idle, env->driver, &options), 0);
 	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
 	fabric_cut();
 	client_op_init(&op, TRANSPORT_READ, 0, KEY, 0, env->bytes, 4096, 1);
 	assert_int_equal(client_run(&env->client, &op), -ETIMEDOUT);
 	assert_int_equal(client_wait_down(&env->client), -ETIMEDOUT);
-	client_close(&env->client);
-	/* And an idle one by its heartbeat. */
-	client_done(&env->client);
+	/* And one without operations, by its heartbeat. */
+	assert_int_equal(client_wait_down(idle), -ETIMEDOUT);
+	client_done(idle);
+	free(idle);
+}
+
+static void nobody_listens(void **state)
+{
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 0);
+
 	verbs_listener_close(env->listener);
 	env->listener = NULL;
-	client_init(&env->client, NULL);
-	options.timeout_ms = 50;
 	assert_int_equal(client_connect(&env->client, env->driver, &options), -ECONNREFUSED);
 }
 
@@ -704,6 +713,7 @@ int main(void)
 		TEST(a_revoked_key_is_dead),
 		TEST(failures_take_it_down),
 		TEST(silence_is_death),
+		TEST(nobody_listens),
 		TEST(the_device_gives_up),
 		TEST(busy_ones_beat),
 		TEST(a_request_is_good_once),

@@ -216,7 +216,7 @@ struct lender {
 static void lender_open(struct lender *lender, const char *address)
 {
 	struct verbs_listener_options options = {
-		.address = address, .max_connections = 16, .handshake_ms = 5000, .silence_ms = 60000, .service_level = -1
+		.address = address, .max_connections = 16, .handshake_ms = 5000, .silence_ms = 60000
 	};
 	struct sys_reactor_options reactor_options = { .name = "rdma", .cpu = -1 };
 	struct expose_options expose_options = { .max_leases = 4, .max_sessions = 16 };

@@ -201,8 +201,7 @@ static int listener_check_options(const struct verbs_listener_options *options)
 	if (!options->address || !options->target || !options->target->ops->map || !options->target->ops->unmap ||
 	    !options->reactor || options->max_connections == 0)
 		return -EINVAL;
-	if (options->handshake_ms == 0 || options->silence_ms == 0 || options->service_level < -1 ||
-	    options->service_level > 7)
+	if (options->handshake_ms == 0 || options->silence_ms == 0)
 		return -EINVAL;
 	return 0;
 }
@@ -230,7 +229,6 @@ static int listener_alloc(struct verbs_listener *listener)
 
 static int listener_bind(struct verbs_listener *listener)
 {
-	uint8_t tos = (uint8_t)((unsigned)listener->options.service_level << 5);
 	struct sockaddr *local;
 	struct sys_address address;
 	int err;
@@ -247,8 +245,6 @@ static int listener_bind(struct verbs_listener *listener)
 	err = err_from_libc(fcntl(listener->events->fd, F_SETFL, O_NONBLOCK));
 	if (err == 0)
 		err = err_from_libc(rdma_create_id(listener->events, &listener->id, NULL, RDMA_PS_TCP));
-	if (err == 0 && listener->options.service_level >= 0)
-		err = err_from_libc(rdma_set_option(listener->id, RDMA_OPTION_ID, RDMA_OPTION_ID_TOS, &tos, sizeof(tos)));
 	if (err == 0)
 		err = err_from_libc(rdma_bind_addr(listener->id, (struct sockaddr *)&address.addr));
 	if (err == 0)

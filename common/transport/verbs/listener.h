@@ -2,9 +2,10 @@
  * The lender's end, between listener.c (the port, its reactor, the tick), session.c (one connection) and client.c (what all
  * connections of one lease share).
  *
- * All of it runs on one reactor, which serves nothing else: what it does is rare (connections, slabs that are asked for, a
- * look at the heartbeats), may take milliseconds, and holds up no operation, since those need no thread here. Only the
- * windows are touched by others too: who takes a slab back calls their revoke, on his own thread.
+ * All of it runs on one reactor, which serves nothing else, but for open and close (control threads). What it does is rare
+ * (connections, slabs that are asked for, a look at the heartbeats) and may take milliseconds; operations need no thread here,
+ * but the first of a connection on a slab waits for the answer where it is. The windows are touched by others too: who
+ * takes a slab back calls their revoke, on his own thread.
  */
 #ifndef FARSWAP_COMMON_TRANSPORT_VERBS_LISTENER_H
 #define FARSWAP_COMMON_TRANSPORT_VERBS_LISTENER_H

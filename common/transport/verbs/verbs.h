@@ -26,7 +26,7 @@ struct verbs_driver_options {
 	const char *device; /* its name, such as "mlx5_0"; NULL: any */
 	unsigned port;	    /* of the device; 0: any */
 	int gid_index;	    /* of the port; -1: any */
-	int service_level;  /* 0 .. 7, the priority in the network; -1: the network's default */
+	int service_level;  /* 0 .. 7, the priority in the network; -1: the network's default; of both directions */
 };
 
 /* What the initiator's side has done since it was created. */
@@ -56,7 +56,6 @@ struct verbs_listener_options {
 	unsigned max_connections;
 	unsigned handshake_ms; /* a connection that does not stand by then is cut */
 	unsigned silence_ms;   /* a peer that shows no life for so long is cut */
-	int service_level;     /* as above */
 };
 
 /* Counters since the start, for the books. */
