@@ -27,7 +27,7 @@ struct transport_session {
 	int unused;
 };
 
-/* Slab 0 can be had but for now and then, so that all that follows a refusal is reached too. */
+/* Slabs 0 and 1 are granted, but for every seventeenth time, so that all that follows a refusal is reached too. */
 static int resolve(struct transport_target *target, struct transport_session *session, enum transport_opcode opcode,
 		   uint32_t slab_number, uint32_t key, uint64_t offset_bytes, uint32_t len_bytes, void **ret_bytes)
 {

@@ -355,7 +355,7 @@ static void check_put_swap(void)
 
 /*
  * A folio leaves the cache and comes into it again, for an entry that nobody holds yet, while the last holder of the entry that
- * it was for goes. What that one has to see to is not what the folio is for now.
+ * it was for goes. That holder may have found the folio before it left, and must not take the other entry for its own.
  */
 static void allocate_again(void)
 {

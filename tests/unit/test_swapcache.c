@@ -150,7 +150,6 @@ static void test_puts_from_the_middle_of_a_folio(void **state)
 	swap_fixture_free(f);
 }
 
-/* The last entries that there can be: a range that ends at 2^32, and one that begins in front of 2^31. */
 /* Entries in a row whose slots are not: what one put frees is all that they had, and nothing of others. */
 static void test_one_put_frees_slots_that_are_not_in_a_row(void **state)
 {
@@ -187,6 +186,7 @@ static void test_one_put_frees_slots_that_are_not_in_a_row(void **state)
 	swap_fixture_free(f);
 }
 
+/* The last entries that there can be: a range that ends at 2^32, and one that begins in front of 2^31. */
 static void test_ranges_that_end_at_the_end(void **state)
 {
 	static const uint64_t first[2] = { (1ull << 31) - 1024, (1ull << 32) - 1024 };
