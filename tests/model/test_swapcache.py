@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Has spin search all that tests/model/swapcache.pml can do, and checks that it finds every mistake that can be put into it.
 
-A case is searched to the end: two holders of an entry with reclaim and a move, or three without a move.
+A case is searched to the end: two holders of an entry, with reclaim and one or two moves, or three with reclaim and no move.
 """
 import sys
 
