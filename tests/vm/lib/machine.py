@@ -22,7 +22,7 @@ EMULATOR = "qemu-system-x86_64"
 BOOT_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 # Mounted anew inside.
 HIDDEN = ("/dev", "/proc", "/run", "/sys")
-# One thread for all processors: with one each, a kernel that patches its own code was seen to panic, and was no faster.
+# One thread for all processors: with one thread per processor a guest panicked at boot once, and it was not faster.
 EMULATION = "tcg,thread=single,tb-size=512"
 # What qemu itself needs, with its translations.
 EMULATOR_MIB = 640
