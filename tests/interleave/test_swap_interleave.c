@@ -279,19 +279,32 @@ static void put_second_by_1(void)
 	world_put(1, 1);
 }
 
-static void look_up_by_2(void)
+/* The folio that is found stays while it is referenced, and while it is locked and in the cache it is for that entry. */
+static void look_up(unsigned script)
 {
-	struct folio *folio = swap_cache_get_folio(queue_of(2), w->entry[0]);
+	struct folio *folio = swap_cache_get_folio(queue_of(script), w->entry[0]);
 
 	if (folio) {
 		interleave_expect(folio == &w->folio[0]->folio && !w->folio[0]->nr_released);
-		if (folio_trylock(folio))
-			folio_unlock(queue_of(2), folio);
+		if (folio_trylock(folio)) {
+			interleave_expect(!(folio_flags(folio) & FOLIO_SWAPCACHE) || folio->swap.val == w->entry[0].val);
+			folio_unlock(queue_of(script), folio);
+		}
 		interleave_quiescent(); /* the reference is enough */
 		interleave_expect(!w->folio[0]->nr_released);
 		folio_put(folio);
 	}
 	interleave_quiescent();
+}
+
+static void look_up_by_1(void)
+{
+	look_up(1);
+}
+
+static void look_up_by_2(void)
+{
+	look_up(2);
 }
 
 static void check_dropped(void)
@@ -458,23 +471,6 @@ static void clear_and_put(void)
 	interleave_expect(swapcache_clear(queue_of(0), &w->folio[0]->folio, w->entry[0], 1) == 0);
 	folio_unlock(queue_of(0), &w->folio[0]->folio);
 	world_put_folio(0);
-	interleave_quiescent();
-}
-
-static void look_up_by_1(void)
-{
-	struct folio *folio = swap_cache_get_folio(queue_of(1), w->entry[0]);
-
-	if (folio) {
-		interleave_expect(!w->folio[0]->nr_released);
-		if (folio_trylock(folio)) {
-			interleave_expect(!(folio_flags(folio) & FOLIO_SWAPCACHE) || folio->swap.val == w->entry[0].val);
-			folio_unlock(queue_of(1), folio);
-		}
-		interleave_quiescent();
-		interleave_expect(!w->folio[0]->nr_released);
-		folio_put(folio);
-	}
 	interleave_quiescent();
 }
 
