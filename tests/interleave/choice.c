@@ -6,6 +6,7 @@
 #include "tests/interleave/choice.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,8 @@ static struct {
 	/* FARSWAP_SCHEDULE */
 	struct leg again[MAX_LEGS];
 	uint32_t nr_again;
+
+	char *schedule; /* the one that failed, as text */
 
 	uint64_t nr_run, nr_before; /* nr_before: before the search began, the last time that it began */
 	uint32_t most_points;
@@ -188,31 +191,39 @@ static void leg_add(unsigned script)
 	search.leg[search.nr_legs++] = (struct leg){ .script = script };
 }
 
-static void schedule_format(char *text, size_t size)
+/* Whole: a part of a schedule is another one. For the caller to free. */
+static char *schedule_format(void)
 {
-	size_t len = (size_t)snprintf(text, size, "%s", search.name);
+	char *text = NULL;
+	size_t size;
+	FILE *file = open_memstream(&text, &size);
 	uint32_t i;
 
-	for (i = 0; i < search.nr_legs && len < size; i++)
-		len += (size_t)snprintf(text + len, size - len, " %u:%u", search.leg[i].script, search.leg[i].nr_points);
+	assert(file);
+	fprintf(file, "%s", search.name);
+	for (i = 0; i < search.nr_legs; i++)
+		fprintf(file, " %u:%u", search.leg[i].script, search.leg[i].nr_points);
+	assert(fclose(file) == 0 && text);
+	return text;
 }
 
-/* False: it is for another scenario. */
-static bool schedule_parse(const char *text)
+/* 0; -ENOENT: it is for another scenario; -EINVAL: it is none. */
+static int schedule_parse(const char *text)
 {
 	size_t len = strlen(search.name);
 	struct leg leg;
 	int nr_chars;
 
 	if (strncmp(text, search.name, len) != 0 || (text[len] != ' ' && text[len] != '\0'))
-		return false;
+		return -ENOENT;
 	text += len;
 	search.nr_again = 0;
-	while (search.nr_again < MAX_LEGS && sscanf(text, " %u:%u%n", &leg.script, &leg.nr_points, &nr_chars) == 2) {
+	while (search.nr_again < MAX_LEGS && sscanf(text, " %u:%u%n", &leg.script, &leg.nr_points, &nr_chars) == 2 &&
+	       leg.script < INTERLEAVE_MAX_SCRIPTS) {
 		search.again[search.nr_again++] = leg;
 		text += nr_chars;
 	}
-	return true;
+	return text[strspn(text, " ")] == '\0' ? 0 : -EINVAL;
 }
 
 void choice_print(unsigned script, const char *what, uintptr_t at, const char *function, int line)
@@ -258,10 +269,17 @@ static unsigned choose_again(uint8_t mask)
 		next = search.again[search.nr_legs].script;
 	else
 		next = current_can_go_on(mask) ? search.current : first_of(mask);
-	if (mask >> next & 1)
-		return next;
-	printf("script %u cannot go on: this is not a schedule of %s\n", next, search.name);
-	return first_of(mask);
+	if (!(mask >> next & 1))
+		interleave_fail("script %u cannot go on: this is not a schedule of %s", next, search.name);
+	return next;
+}
+
+/* All scripts have ended: so must all legs have. */
+static void expect_all_again(void)
+{
+	if (search.nr_again && (search.nr_legs < search.nr_again || search.leg[search.nr_again - 1].nr_points <
+								      search.again[search.nr_again - 1].nr_points))
+		interleave_fail("all have ended before: this is not a schedule of %s", search.name);
 }
 
 /* A state that is new to the search. False: everything was seen from here. */
@@ -350,6 +368,8 @@ void choice_ended(void)
 {
 	if (search.mode == MODE_SEARCH && search.nr_nodes)
 		search.node[search.nr_nodes - 1].nr_schedules += 1;
+	if (search.mode == MODE_AGAIN)
+		expect_all_again();
 }
 
 static void search_begin(void)
@@ -409,35 +429,54 @@ bool choice_next(void)
 	return false;
 }
 
-static uint32_t bound_of(const struct interleave_scenario *scenario)
+/* What FARSWAP_PREEMPTIONS says, where there is a bound. -EINVAL: that is neither a number nor "all". */
+static int bound_of(const struct interleave_scenario *scenario, uint32_t *ret_bound)
 {
 	const char *bound = getenv("FARSWAP_PREEMPTIONS");
+	size_t nr_digits;
+	unsigned long nr;
 
-	if (scenario->max_preemptions == 0)
-		return UNBOUNDED;
+	*ret_bound = scenario->max_preemptions ? scenario->max_preemptions : UNBOUNDED;
 	if (!bound)
-		return scenario->max_preemptions;
-	return strcmp(bound, "all") == 0 ? UNBOUNDED : (uint32_t)strtoul(bound, NULL, 10);
+		return 0;
+	nr_digits = strspn(bound, "0123456789");
+	nr = strtoul(bound, NULL, 10);
+	if (strcmp(bound, "all") == 0)
+		nr = UNBOUNDED;
+	else if (nr_digits == 0 || bound[nr_digits] != '\0' || nr >= UNBOUNDED)
+		return -EINVAL;
+	if (scenario->max_preemptions)
+		*ret_bound = (uint32_t)nr;
+	return 0;
 }
 
-bool choice_open(const struct interleave_scenario *scenario, bool compare)
+int choice_open(const struct interleave_scenario *scenario, bool compare)
 {
 	const char *again = getenv("FARSWAP_SCHEDULE");
+	int err;
 
 	free(search.seen);
+	free(search.schedule);
 	memset(&search, 0, sizeof(search));
 	search.name = scenario->name;
 	search.compare = compare && !scenario->each;
-	search.max_preemptions = bound_of(scenario);
+	err = bound_of(scenario, &search.max_preemptions);
+	if (err < 0) {
+		printf("FARSWAP_PREEMPTIONS='%s' is neither a number nor 'all'\n", getenv("FARSWAP_PREEMPTIONS"));
+		return err;
+	}
 	if (!compare)
 		search.max_preemptions = (uint32_t)base_min_u64(search.max_preemptions, MAX_PREEMPTIONS_UNCOMPARED);
 	search.mode = scenario->each ? MODE_SEARCH : MODE_RANDOM;
 	search.rand.s = 1;
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &search.began);
 	if (!again)
-		return true;
+		return 0;
 	search.mode = MODE_AGAIN;
-	return schedule_parse(again);
+	err = schedule_parse(again);
+	if (err == -EINVAL)
+		printf("FARSWAP_SCHEDULE='%s' is not NAME SCRIPT:POINTS...\n", again);
+	return err;
 }
 
 static double seconds_since(const struct timespec *began)
@@ -479,7 +518,7 @@ void choice_close(const char *failed, struct interleave_result *ret_result)
 						  .nr_states = search.nr_seen,
 						  .most_points = search.most_points };
 	if (failed) {
-		schedule_format(ret_result->schedule, sizeof(ret_result->schedule));
+		ret_result->schedule = search.schedule = schedule_format();
 		print_failure(failed, ret_result->schedule);
 	} else {
 		print_success(ret_result);

@@ -8,8 +8,11 @@
 #include "tests/interleave/interleave.h"
 #include "tests/interleave/world.h"
 
-/* A new search; compare: states can be told from each other. False: FARSWAP_SCHEDULE is for another scenario. */
-bool choice_open(const struct interleave_scenario *scenario, bool compare) BASE_MUST_CHECK;
+/*
+ * A new search; compare: states can be told from each other. -ENOENT: FARSWAP_SCHEDULE is for another scenario; -EINVAL: it or
+ * FARSWAP_PREEMPTIONS is none, which is printed.
+ */
+int choice_open(const struct interleave_scenario *scenario, bool compare) BASE_MUST_CHECK;
 /* Prints how it went; `failed` is why the last schedule did, or NULL. */
 void choice_close(const char *failed, struct interleave_result *ret_result);
 

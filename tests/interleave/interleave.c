@@ -3,6 +3,7 @@
 
 #include "tests/interleave/interleave.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -379,11 +380,13 @@ bool interleave_explore(const struct interleave_scenario *what, struct interleav
 {
 	struct sigaction before[NR_SIGNALS];
 	bool good;
+	int err;
 
 	scenario = what;
-	if (!choice_open(what, !COROUTINE_SANITIZED)) {
+	err = choice_open(what, !COROUTINE_SANITIZED);
+	if (err < 0) {
 		*ret_result = (struct interleave_result){ .left_out = true };
-		return true;
+		return err == -ENOENT;
 	}
 	catch_signals(before);
 	good = sigsetjmp(failure, 1) == 0;

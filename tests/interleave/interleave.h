@@ -34,7 +34,6 @@
 #include "common/sys/rcu.h"
 
 #define INTERLEAVE_MAX_SCRIPTS 3u
-#define INTERLEAVE_SCHEDULE_TEXT 4096u
 
 struct interleave_scenario {
 	const char *name;
@@ -47,19 +46,20 @@ struct interleave_scenario {
 };
 
 struct interleave_result {
-	bool left_out; /* FARSWAP_SCHEDULE is for another scenario */
+	bool left_out; /* FARSWAP_SCHEDULE is for another scenario, or none */
 	double nr_schedules; /* without a bound: how many there are; exact up to 2^53 */
 	uint64_t nr_run;     /* of these, without those of an exploration that had to begin anew */
 	uint32_t nr_states;
 	uint32_t most_points;
-	char schedule[INTERLEAVE_SCHEDULE_TEXT]; /* the one that failed: for FARSWAP_SCHEDULE */
+	const char *schedule; /* the one that failed, for FARSWAP_SCHEDULE; until the next exploration */
 };
 
 /*
  * Explores, and prints a line about it. False: a schedule failed, which is printed as well, and nothing is run after it.
  *
  * FARSWAP_SCHEDULE, what was printed then: that one schedule is run, and each of its steps printed; scenarios that it is not
- * for are left out. FARSWAP_PREEMPTIONS, a number or "all": the bound, where there is one.
+ * for are left out, and one that its scenario cannot follow is a failure. FARSWAP_PREEMPTIONS, a number or "all": the bound,
+ * where there is one; anything else is a failure.
  */
 bool interleave_explore(const struct interleave_scenario *scenario, struct interleave_result *ret_result) BASE_MUST_CHECK;
 

@@ -11,6 +11,9 @@
 /* First: what the fixtures allocate is of the world as well. */
 #include "tests/interleave/points.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "client/vswap/mover.h"
 #include "client/vswap/page.h"
 #include "common/sys/internal.h"
@@ -385,6 +388,18 @@ static inline void world_explore(void **state)
 		world_free_reactors();
 }
 
+/* Whether FARSWAP_SCHEDULE, if it is set, begins with the name of one of these. */
+static inline bool world_has_schedule(const struct interleave_scenario *scenarios, size_t nr)
+{
+	const char *schedule = getenv("FARSWAP_SCHEDULE");
+	size_t len = schedule ? strcspn(schedule, " ") : 0, i;
+
+	for (i = 0; i < nr && schedule; i++)
+		if (strlen(scenarios[i].name) == len && strncmp(scenarios[i].name, schedule, len) == 0)
+			return true;
+	return !schedule;
+}
+
 /* At most 64 scenarios, each a test. The status for main. */
 static inline int world_run(const char *name, const struct interleave_scenario *scenarios, size_t nr)
 {
@@ -392,6 +407,10 @@ static inline int world_run(const char *name, const struct interleave_scenario *
 	size_t i;
 
 	assert(nr <= BASE_ARRAY_SIZE(tests));
+	if (!world_has_schedule(scenarios, nr)) {
+		printf("%s: FARSWAP_SCHEDULE='%s' is for none of its scenarios\n", name, getenv("FARSWAP_SCHEDULE"));
+		return 1;
+	}
 	for (i = 0; i < nr; i++)
 		tests[i] = (struct CMUnitTest){ .name = scenarios[i].name, .test_func = world_explore,
 						.initial_state = (void *)(uintptr_t)&scenarios[i] };

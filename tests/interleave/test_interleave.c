@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -158,13 +159,100 @@ static void test_a_lost_update_is_found_and_runs_again(void **state)
 	assert_int_equal(setenv("FARSWAP_SCHEDULE", result.schedule, 1), 0);
 	(void)explore(scenario, false);
 	assert_true(explore((struct interleave_scenario){ .script = { add_three } }, true).left_out);
-	assert_int_equal(setenv("FARSWAP_SCHEDULE", "bad 0:9 1:9", 1), 0);
 	scenario.check = check_nothing;
 	scenario.name = "bad";
 	scenario.prepare = prepare;
 	assert_true(interleave_explore(&scenario, &result) && !result.left_out);
 	unsetenv("FARSWAP_SCHEDULE");
 	(void)explore((struct interleave_scenario){ .script = { add_under_lock, add_under_lock }, .check = check_two }, true);
+}
+
+static void test_what_is_not_a_schedule_is_a_failure(void **state)
+{
+	/* A script ends before; all do; there is no such script; it is cut off; it is of another kind. */
+	static const char *const wrong[] = { "good 0:9 1:9", "good 0:4 1:9", "good 3:1", "good 0:4 1:", "good 0-4" };
+	unsigned i;
+
+	(void)state;
+	assert_int_equal(setenv("FARSWAP_SCHEDULE", "good 0:4 1:4", 1), 0);
+	(void)explore((struct interleave_scenario){ .script = { add_three, add_three }, .check = check_six }, true);
+	for (i = 0; i < BASE_ARRAY_SIZE(wrong); i++) {
+		struct interleave_scenario scenario = { .name = "good", .script = { add_three, add_three }, .prepare = prepare,
+							.check = check_six };
+		struct interleave_result result;
+
+		assert_int_equal(setenv("FARSWAP_SCHEDULE", wrong[i], 1), 0);
+		assert_false(interleave_explore(&scenario, &result));
+	}
+	unsetenv("FARSWAP_SCHEDULE");
+}
+
+/* They take turns: a schedule of a thousand legs. */
+static bool counter_is_even(void *arg)
+{
+	(void)arg;
+	return atomic_load(&s->counter) % 2 == 0;
+}
+
+static bool counter_is_odd(void *arg)
+{
+	return !counter_is_even(arg);
+}
+
+static void add_when_even(void)
+{
+	unsigned i;
+
+	for (i = 0; i < 500; i++) {
+		interleave_wait(counter_is_even, NULL);
+		atomic_fetch_add(&s->counter, 1);
+	}
+}
+
+static void add_when_odd(void)
+{
+	unsigned i;
+
+	for (i = 0; i < 500; i++) {
+		interleave_wait(counter_is_odd, NULL);
+		atomic_fetch_add(&s->counter, 1);
+	}
+}
+
+static void check_never(void)
+{
+	interleave_expect(false);
+}
+
+static void test_a_long_schedule_is_told_whole(void **state)
+{
+	struct interleave_scenario scenario = { .script = { add_when_even, add_when_odd }, .check = check_never };
+
+	(void)state;
+	assert_int_equal(setenv("FARSWAP_SCHEDULE", explore(scenario, false).schedule, 1), 0);
+	assert_true(strlen(getenv("FARSWAP_SCHEDULE")) > 4096);
+	assert_string_equal(explore(scenario, false).schedule, getenv("FARSWAP_SCHEDULE"));
+	unsetenv("FARSWAP_SCHEDULE");
+}
+
+static void test_a_bound_that_is_none_is_refused(void **state)
+{
+	static const char *const wrong[] = { "", "two", "2x", "-1", " 2", "99999999999" };
+	struct interleave_scenario scenario = { .name = "good", .script = { add_three, add_three }, .prepare = prepare,
+						.check = check_six, .max_preemptions = 2 };
+	struct interleave_result result;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < BASE_ARRAY_SIZE(wrong); i++) {
+		assert_int_equal(setenv("FARSWAP_PREEMPTIONS", wrong[i], 1), 0);
+		assert_false(interleave_explore(&scenario, &result));
+	}
+	assert_int_equal(setenv("FARSWAP_PREEMPTIONS", "1", 1), 0);
+	assert_true(interleave_explore(&scenario, &result));
+	assert_int_equal(setenv("FARSWAP_PREEMPTIONS", "all", 1), 0);
+	assert_true(interleave_explore(&scenario, &result));
+	unsetenv("FARSWAP_PREEMPTIONS");
 }
 
 static void lock_both(unsigned first)
@@ -335,6 +423,9 @@ int main(void)
 		cmocka_unit_test(test_every_schedule_is_run_and_counted),
 		cmocka_unit_test(test_what_is_not_shared_adds_no_schedule),
 		cmocka_unit_test(test_a_lost_update_is_found_and_runs_again),
+		cmocka_unit_test(test_what_is_not_a_schedule_is_a_failure),
+		cmocka_unit_test(test_a_long_schedule_is_told_whole),
+		cmocka_unit_test(test_a_bound_that_is_none_is_refused),
 		cmocka_unit_test(test_a_deadlock_is_found),
 		cmocka_unit_test(test_who_waits_in_vain_is_found),
 		cmocka_unit_test(test_the_bound_is_one_of_preemptions),
