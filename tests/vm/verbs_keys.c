@@ -251,7 +251,7 @@ static void check_untouched(struct lender *lender, const struct raw *raw, const 
 		CHECK(raw->bytes[0][i] == 0, "%s: a byte was read", what);
 }
 
-/* Tries to read and to write there, each on a connection of its own, since a failure ends it. */
+/* Tries to read and to write there, each on a connection of its own, since a failure ends it. The lender's device refuses. */
 static void try_both(struct lender *lender, uint64_t lease_id, const uint8_t *token, uint32_t rkey, uint64_t address,
 		     const char *what)
 {
@@ -259,8 +259,11 @@ static void try_both(struct lender *lender, uint64_t lease_id, const uint8_t *to
 	static struct raw raw;
 
 	for (size_t i = 0; i < BASE_ARRAY_SIZE(opcodes); i++) {
+		enum ibv_wc_status status;
+
 		raw_connect(&raw, lease_id, token, 1);
-		CHECK(raw_post(&raw, opcodes[i], rkey, address, 0, 4096) != IBV_WC_SUCCESS, "%s succeeded", what);
+		status = raw_post(&raw, opcodes[i], rkey, address, 0, 4096);
+		CHECK(status == IBV_WC_REM_ACCESS_ERR, "%s, opcode %d: %s", what, (int)opcodes[i], ibv_wc_status_str(status));
 		check_untouched(lender, &raw, what);
 		raw_close(&raw);
 	}
@@ -365,7 +368,7 @@ static void check_its_end(struct lender *lender, struct raw *holder, struct raw 
 	expose_revoke(lender->expose, 0);
 	expose_synchronize(lender->expose);
 	memset(holder->bytes[0], 0, sizeof(holder->bytes[0]));
-	CHECK(raw_post(holder, IBV_WR_RDMA_WRITE, mapped.rkey, mapped.address, 0, 4096) != IBV_WC_SUCCESS,
+	CHECK(raw_post(holder, IBV_WR_RDMA_WRITE, mapped.rkey, mapped.address, 0, 4096) == IBV_WC_REM_ACCESS_ERR,
 	      "a write after the slab was taken back");
 	check_untouched(lender, holder, "taken back");
 	try_both(lender, 1, lender->token_a, mapped.rkey, mapped.address, "on a slab that has been taken back");
