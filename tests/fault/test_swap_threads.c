@@ -1,4 +1,4 @@
-/* deps: client_vswap client_backend_remote common_transport_loop tests_conform_transport */
+/* deps: tests_fault_device */
 /*
  * The swap cache on real threads: eight queues, each on a reactor of its own, live as processes do that share what they have
  * swapped out. All call all of swap.h on the same entries and folios. Meanwhile one backend after the other is drained, the
@@ -20,18 +20,16 @@
 #include <time.h>
 #include <cmocka.h>
 
-#include "client/backend/remote/remote.h"
 #include "client/vswap/internal.h"
 #include "common/log/log.h"
 #include "common/sys/rcu.h"
-#include "common/transport/loop/loop.h"
-#include "tests/conform/target.h"
+#include "tests/fault/device.h"
 
 #define NR_THREADS 8u
-#define NR_BACKENDS 2u
+#define NR_LENDERS 2u
 #define FIRST SWP_CLUSTER_ENTRIES /* without a block device, the first cluster is left out */
 #define END (FIRST + 64 * SWP_CLUSTER_ENTRIES)
-#define NR_SLOTS 32768u /* of each backend: while one is drained, the other has room for all */
+#define NR_SLOTS 32768u /* of each lender: while one is drained, the other has room for all */
 #define NR_JOBS 6u	/* that a thread has under way */
 #define NR_REGIONS 48u	/* that a thread holds */
 #define NR_MAIL 64u
@@ -48,8 +46,18 @@
 #define COUNT(nr, change) ((void)atomic_fetch_add_explicit(&(nr), (uint64_t)(change), memory_order_relaxed))
 
 enum event { QUEUED, EXISTED, LOST, DROPPED, OVERFLOWED, MOVED, FREED, HIBERNATED, WRITTEN_BACK, NR_EVENTS };
-static const char *const event_text[NR_EVENTS] = { "queued on a folio", "-EEXIST", "queued after that", "dropped by a last put",
-						   "beyond a word", "moved", "freed from swap", "hibernated", "written back" };
+
+static const char *const event_text[NR_EVENTS] = {
+	[QUEUED] = "queued on a folio",
+	[EXISTED] = "-EEXIST",
+	[LOST] = "queued after that",
+	[DROPPED] = "dropped by a last put",
+	[OVERFLOWED] = "beyond a word",
+	[MOVED] = "moved",
+	[FREED] = "freed from swap",
+	[HIBERNATED] = "hibernated",
+	[WRITTEN_BACK] = "written back",
+};
 
 /* A holder of each of these entries, which are of one cluster. */
 struct region {
@@ -66,7 +74,9 @@ struct job {
 	uint64_t entry;	      /* one of them, whose folio it wants; 0: that of `folio`, whatever it stands for */
 	struct folio *folio;  /* NULL, or with a reference */
 	struct folio_waiter waiter;
-	uint64_t lost, nr_done, version; /* somebody else was quicker; steps of hibernation */
+	bool lost; /* somebody else was quicker */
+	unsigned nr_done; /* steps of hibernation */
+	uint64_t version;
 };
 
 struct worker {
@@ -74,8 +84,10 @@ struct worker {
 	struct vswap_queue *queue;
 	struct rand_state rand;
 	struct sys_poller poller;
-	uint64_t next_version, nr_left, nr_regions; /* nr_left: jobs to begin in this round */
+	uint64_t next_version;
+	uint64_t nr_left; /* jobs to begin in this round */
 	struct region region[NR_REGIONS];
+	uint64_t nr_regions;
 	swp_entry_t pin; /* 0: none */
 };
 
@@ -84,13 +96,10 @@ static _Atomic uint32_t nr_held[END]; /* its holders */
 static struct worker workers[NR_THREADS];
 static struct lock_mutex mail_lock = LOCK_MUTEX_INITIALIZER;
 static struct region mail[NR_MAIL]; /* holders that are on their way to another thread */
-static _Atomic uint64_t nr_active, nr_made, nr_released, nr_events[NR_EVENTS]; /* jobs; folios */
-static struct vswap *vswap;
-static struct sys_reactor *reactors[NR_THREADS + 1];
-static struct target targets[NR_BACKENDS];
-static struct transport_driver *drivers[NR_BACKENDS];
-static struct backend *backends[NR_BACKENDS];
-static struct backend_slab slabs[NR_BACKENDS];
+static _Atomic uint64_t nr_active; /* jobs */
+static _Atomic uint64_t nr_made, nr_released; /* folios */
+static _Atomic uint64_t nr_events[NR_EVENTS];
+static struct device *device;
 
 /* ---- pages and folios ---- */
 
@@ -204,7 +213,10 @@ static void region_exchange(struct worker *worker, struct region region, uint64_
 
 /* ---- a job: the folio's lock, and what is in it ---- */
 
-static void job_begin(struct job *job), job_evict(struct job *job), job_fault(struct job *job), job_io(struct job *job);
+static void job_begin(struct job *job);
+static void job_evict(struct job *job);
+static void job_fault(struct job *job);
+static void job_io(struct job *job);
 
 static void job_end(struct job *job)
 {
@@ -250,8 +262,13 @@ static void job_io(struct job *job)
 	int err = job->io(queue, job->folio, job_io_done, job);
 
 	job->step = err < 0 ? job_io : NULL;
-	assert(err < 0 ? err == -EBUSY : (put_swap_folio(queue, job->folio, job->folio->swap) == -EBUSY &&
-		!folio_free_swap(queue, job->folio) && job->io(queue, job->folio, job_io_done, job) == -EBUSY));
+	if (err < 0) {
+		assert(err == -EBUSY);
+		return;
+	}
+	assert(put_swap_folio(queue, job->folio, job->folio->swap) == -EBUSY);
+	assert(!folio_free_swap(queue, job->folio));
+	assert(job->io(queue, job->folio, job_io_done, job) == -EBUSY);
 }
 
 static void job_locked(struct folio_waiter *waiter)
@@ -303,7 +320,7 @@ static void job_fill(struct job *job)
 	folio_unlock(queue, folio);
 	folio_put(folio);
 	COUNT(nr_events[EXISTED], err == -EEXIST);
-	job->lost = 1;
+	job->lost = true;
 	job_fault(job);
 }
 
@@ -433,7 +450,7 @@ static void job_begin_fault(struct job *job)
 	job->region = region_choose(job->worker);
 	job->entry = job->region.entry + CHANCE(job->worker, job->region.nr);
 	job->use = use[CHANCE(job->worker, BASE_ARRAY_SIZE(use))];
-	job->lost = 0;
+	job->lost = false;
 	job_fault(job);
 }
 
@@ -656,118 +673,82 @@ static void worker_evict_all(void *arg)
 		folio_unlock(worker->queue, folio);
 		folio_put(folio);
 	}
-	cluster_cursors_close(&vswap->clusters, worker->queue->allocating);
+	cluster_cursors_close(&device->vswap->clusters, worker->queue->allocating);
 }
 
-/* ---- control threads; the device is as in test_vswap_threads.c ---- */
+/* ---- control threads ---- */
 
-static void backend_create(unsigned i)
-{
-	struct remote_options options = { .name = "loop", .reactors = reactors, .nr_queues = NR_THREADS + 1,
-					  .queue_depth = 64, .dead_ms = 60000, .read_patience_ms = 60000 };
-	struct remote_session session = { .data_address = "loop", .lease_id = 1, .instance_id = 1, .heartbeat_ms = 1000 };
-
-	target_init(&targets[i], 1);
-	target_lease_add(&targets[i], 1);
-	options.driver = drivers[i] = loop_driver_create(&targets[i].head);
-	target_token(1, session.token);
-	assert_int_equal(remote_create(&options, &backends[i]), 0);
-	assert_int_equal(remote_session_begin(backends[i], &session, 10000), 0);
-	assert_int_equal(vswap_backend_add(vswap, backends[i]), 0);
-	slabs[i] = (struct backend_slab){ .backend = backends[i], .session = remote_session_number(backends[i]), .key = 9,
-		.nr_slots = NR_SLOTS, .index = target_slab_add(&targets[i], 1, 9, NR_SLOTS * FSW_PAGE_SIZE) };
-	assert_int_equal(vswap_slab_add(vswap, &slabs[i]), 0);
-}
-
-static void device_create(uint64_t seed)
+static void workers_create(uint64_t seed)
 {
 	/* At times all requests of a queue are in use, there is no table ready, and the pool is full. */
-	struct vswap_options options = { .nr_entries = END - FIRST, .nr_folio_ios = NR_JOBS - 2, .nr_queues = NR_THREADS,
-					 .max_slabs = 8, .reserve_tables = 12, .seed = seed, .comp_limit_bytes = 256 << 10 };
-	struct sys_reactor_options reactor_options = { .name = "queue", .cpu = -1 };
+	struct vswap_options options = { .nr_entries = END - FIRST,
+					 .nr_folio_ios = NR_JOBS - 2,
+					 .nr_queues = NR_THREADS,
+					 .max_slabs = 8,
+					 .reserve_tables = 12,
+					 .seed = seed,
+					 .comp_limit_bytes = 256 << 10 };
 	unsigned i;
 
-	assert_int_equal(vswap_create(&options, &vswap), 0);
-	for (i = 0; i <= NR_THREADS; i++) {
-		assert_int_equal(sys_reactor_create(&reactor_options, &reactors[i]), 0);
-		vswap_queue_bind(vswap, i, reactors[i]);
-		assert_int_equal(sys_reactor_start(reactors[i]), 0);
-	}
-	for (i = 0; i < NR_BACKENDS; i++)
-		backend_create(i);
+	device = device_create(&options, NR_LENDERS, NR_SLOTS);
 	for (i = 0; i < NR_THREADS; i++) {
-		workers[i].queue = vswap_queue(vswap, i);
+		workers[i].queue = vswap_queue(device->vswap, i);
 		workers[i].rand.s = seed + i * 0x100000001b3u;
 		workers[i].next_version = i * 8;
 	}
 }
 
-static void device_free(void)
+static void drain(unsigned lender)
+{
+	COUNT(nr_events[MOVED], device_drain(device, lender));
+}
+
+/* On all threads at once. */
+static void workers_call(void (*call)(void *arg))
 {
 	unsigned i;
 
-	for (i = 0; i <= NR_THREADS; i++)
-		sys_reactor_stop(reactors[i]);
-	for (i = 0; i < NR_BACKENDS; i++)
-		remote_session_end(backends[i]);
-	vswap_free(vswap);
-	for (i = 0; i < NR_BACKENDS; i++) {
-		remote_free(backends[i]);
-		loop_driver_free(drivers[i]);
-		target_done(&targets[i]);
-	}
-	for (i = 0; i <= NR_THREADS; i++)
-		sys_reactor_free(reactors[i]);
+	for (i = 0; i < NR_THREADS; i++)
+		sys_reactor_call(device->reactor[i], call, &workers[i]);
 }
 
-/* Moves all that is on a backend to the other. Meanwhile the books are checked, and tables made. */
-static void drain(struct backend *backend)
+/* All entries are free, and so are all slots, tables and clusters. */
+static void expect_nothing(const struct vswap_stats *stats)
 {
-	struct vswap_drain_progress progress;
-	struct vswap_check_result found;
+	struct vswap_space space;
 
-	assert_int_equal(vswap_drain_start(vswap, backend, &(struct vswap_drain_options){ .window_pages = 256 }), 0);
-	assert_true(vswap_check_live(vswap, &found) == 0 && found.nr_differences == 0);
-	do {
-		assert_int_equal(vswap_refill(vswap), 0);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-		vswap_drain_progress(vswap, backend, &progress);
-	} while (progress.state == VSWAP_DRAIN_RUNNING);
-	assert_int_equal(progress.state, VSWAP_DRAIN_DRAINED);
-	assert_int_equal(vswap_undrain(vswap, backend), 0);
-	COUNT(nr_events[MOVED], (int64_t)progress.nr_moved);
+	vswap_space(device->vswap, NULL, &space);
+	assert_int_equal(space.nr_used_slots, 0);
+	assert_int_equal(vswap_check(device->vswap), 0);
+	assert_int_equal(stats->nr_same + stats->nr_remote + stats->nr_disk + stats->nr_comp + stats->nr_folio, 0);
+	assert_int_equal(stats->nr_hibernation + stats->nr_poisoned + stats->nr_checksum_errors, 0);
+	assert_int_equal(device->vswap->clusters.nr_in_use, 0);
+	assert_int_equal(stats->nr_tables, 1); /* the directory's */
 }
 
 static void run_round(uint64_t nr_ops)
 {
 	struct vswap_stats stats;
-	struct vswap_space space;
 	unsigned i;
 
 	atomic_store(&nr_active, NR_THREADS * NR_JOBS);
-	for (i = 0; i < NR_THREADS; i++) {
+	for (i = 0; i < NR_THREADS; i++)
 		workers[i].nr_left = nr_ops / NR_THREADS;
-		sys_reactor_call(reactors[i], worker_start, &workers[i]);
-	}
+	workers_call(worker_start);
 	for (i = 0; atomic_load(&nr_active); i++)
-		drain(backends[i % NR_BACKENDS]);
-	drain(backends[i % NR_BACKENDS]);
-	for (i = 0; i < 2 * NR_THREADS; i++)
-		sys_reactor_call(reactors[i % NR_THREADS], i < NR_THREADS ? worker_unmap_all : worker_evict_all,
-				 &workers[i % NR_THREADS]);
+		drain(i % NR_LENDERS);
+	drain(i % NR_LENDERS);
+	workers_call(worker_unmap_all);
+	workers_call(worker_evict_all);
 	sys_rcu_barrier();
 	assert_int_equal(nr_released, nr_made);
 	do { /* a drain ends when the last slot that was retired is free */
-		for (i = 0; i < NR_BACKENDS; i++)
-			drain(backends[i]);
-		vswap_stats(vswap, &stats);
+		for (i = 0; i < NR_LENDERS; i++)
+			drain(i);
+		vswap_stats(device->vswap, &stats);
 	} while (stats.comp.nr_objects);
-	vswap_space(vswap, NULL, &space);
-	assert_true(space.nr_used_slots == 0 && vswap_check(vswap) == 0);
 	nr_events[WRITTEN_BACK] = stats.nr_written_back;
-	assert_int_equal(stats.nr_same + stats.nr_remote + stats.nr_disk + stats.nr_comp + stats.nr_folio, 0);
-	assert_int_equal(stats.nr_hibernation + stats.nr_poisoned + stats.nr_checksum_errors, 0);
-	assert_true(vswap->clusters.nr_in_use == 0 && stats.nr_tables == 1); /* the directory's */
+	expect_nothing(&stats);
 }
 
 static void test_threads(void **state)
@@ -780,10 +761,10 @@ static void test_threads(void **state)
 	(void)state;
 	print_message("FARSWAP_SEED=%llu FARSWAP_OPS=%llu\n", (unsigned long long)seed, (unsigned long long)nr_ops);
 	fflush(stdout); /* an assertion that fails does not */
-	device_create(seed);
+	workers_create(seed);
 	for (i = 0; i < NR_ROUNDS; i++)
 		run_round(nr_ops / NR_ROUNDS);
-	device_free();
+	device_free(device);
 	for (i = 0; i < NR_EVENTS; i++) {
 		print_message("%llu %s\n", (unsigned long long)nr_events[i], event_text[i]);
 		assert_true(nr_events[i] > 0 || nr_ops < 100000);

@@ -1,4 +1,4 @@
-/* deps: client_vswap client_backend_remote common_transport_loop tests_conform_transport */
+/* deps: tests_fault_device */
 /*
  * The virtual swap layer on real threads: two queues and the mover, each on a reactor of its own, over the loop transport.
  * Each queue writes, reads back and discards pages that only it touches; both also write the same few pages, of which a
@@ -13,19 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <cmocka.h>
 
-#include "client/backend/remote/remote.h"
-#include "client/vswap/admin.h"
 #include "common/base/rand.h"
 #include "common/log/log.h"
 #include "common/sys/rcu.h"
-#include "common/transport/loop/loop.h"
-#include "tests/conform/target.h"
+#include "tests/fault/device.h"
 
 #define NR_QUEUES 2u
-#define NR_BACKENDS 2u
+#define NR_LENDERS 2u
 #define NR_OWN 3000u   /* pages of each queue */
 #define NR_SHARED 16u  /* pages of both, at the start of the device */
 #define NR_PAGES (NR_SHARED + NR_QUEUES * NR_OWN)
@@ -201,54 +197,6 @@ static void worker_free(struct worker *worker)
 	free(worker);
 }
 
-struct place_under_test {
-	struct target target;
-	struct transport_driver *driver;
-	struct backend *backend;
-	struct backend_slab slab;
-};
-
-static void place_create(struct place_under_test *place, struct vswap *vswap, struct sys_reactor *const *reactors,
-			 uint32_t nr_slots)
-{
-	struct remote_options options = { .name = "loop", .reactors = reactors, .nr_queues = NR_QUEUES + 1,
-					  .queue_depth = 64, .dead_ms = 60000, .read_patience_ms = 60000 };
-	struct remote_session session = { .data_address = "loop", .lease_id = 1, .instance_id = 1, .heartbeat_ms = 1000 };
-
-	target_init(&place->target, 1);
-	target_lease_add(&place->target, 1);
-	place->slab.index = target_slab_add(&place->target, 1, 9, nr_slots * FSW_PAGE_SIZE);
-	place->slab.key = 9;
-	place->slab.nr_slots = nr_slots;
-	place->driver = loop_driver_create(&place->target.head);
-	options.driver = place->driver;
-	target_token(1, session.token);
-	assert_int_equal(remote_create(&options, &place->backend), 0);
-	assert_int_equal(remote_session_begin(place->backend, &session, 1000), 0);
-	place->slab.backend = place->backend;
-	place->slab.session = remote_session_number(place->backend);
-	assert_int_equal(vswap_backend_add(vswap, place->backend), 0);
-	assert_int_equal(vswap_slab_add(vswap, &place->slab), 0);
-}
-
-static void drain_begin(struct vswap *vswap, struct backend *backend)
-{
-	assert_int_equal(vswap_drain_start(vswap, backend, &(struct vswap_drain_options){ .window_pages = 256 }), 0);
-}
-
-/* Waits for the drain's end and takes the backend back into use. */
-static void drain_end(struct vswap *vswap, struct backend *backend)
-{
-	struct vswap_drain_progress progress;
-
-	do {
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-		vswap_drain_progress(vswap, backend, &progress);
-	} while (progress.state == VSWAP_DRAIN_RUNNING);
-	assert_int_equal(progress.state, VSWAP_DRAIN_DRAINED);
-	assert_int_equal(vswap_undrain(vswap, backend), 0);
-}
-
 static bool is_over(struct worker *worker)
 {
 	int value;
@@ -257,84 +205,34 @@ static bool is_over(struct worker *worker)
 	return value > 0;
 }
 
-/* The device, on threads. */
-struct device {
-	struct vswap *vswap;
-	struct sys_reactor *reactor[NR_QUEUES + 1];
-	struct place_under_test place[NR_BACKENDS];
-	unsigned nr_places;
-};
-
-static struct device *device_create(uint32_t reserve_tables, unsigned nr_places, uint32_t nr_slots)
+static struct device *device(uint32_t reserve_tables, unsigned nr_lenders, uint32_t nr_slots)
 {
 	struct vswap_options options = { .nr_pages = NR_PAGES, .nr_queues = NR_QUEUES, .max_slabs = 16,
 					 .reserve_tables = reserve_tables, .seed = 7 };
-	static const char *const name[] = { "queue-0", "queue-1", "mover" };
-	struct device *device = calloc(1, sizeof(*device));
-	unsigned i;
 
-	assert_non_null(device);
-	assert_int_equal(vswap_create(&options, &device->vswap), 0);
-	for (i = 0; i <= NR_QUEUES; i++) {
-		struct sys_reactor_options reactor_options = { .name = name[i], .cpu = -1 };
-
-		assert_int_equal(sys_reactor_create(&reactor_options, &device->reactor[i]), 0);
-		vswap_queue_bind(device->vswap, i, device->reactor[i]);
-		assert_int_equal(sys_reactor_start(device->reactor[i]), 0);
-	}
-	device->nr_places = nr_places;
-	for (i = 0; i < nr_places; i++)
-		place_create(&device->place[i], device->vswap, device->reactor, nr_slots);
-	return device;
-}
-
-/* The books must be right. */
-static void device_free(struct device *device)
-{
-	unsigned i;
-
-	for (i = 0; i <= NR_QUEUES; i++)
-		sys_reactor_stop(device->reactor[i]);
-	assert_int_equal(vswap_check(device->vswap), 0);
-	for (i = 0; i < device->nr_places; i++)
-		remote_session_end(device->place[i].backend);
-	vswap_free(device->vswap);
-	for (i = 0; i < device->nr_places; i++) {
-		remote_free(device->place[i].backend);
-		loop_driver_free(device->place[i].driver);
-		target_done(&device->place[i].target);
-	}
-	for (i = 0; i <= NR_QUEUES; i++)
-		sys_reactor_free(device->reactor[i]);
-	free(device);
+	return device_create(&options, nr_lenders, nr_slots);
 }
 
 static void test_threads(void **state)
 {
-	struct device *device = device_create(512, NR_BACKENDS, 8192);
+	struct device *d = device(512, NR_LENDERS, 8192);
 	struct worker *worker[NR_QUEUES];
-	struct vswap_check_result found;
 	unsigned i, nr_drains = 0;
 
 	(void)state;
 	for (i = 0; i < NR_QUEUES; i++) {
-		worker[i] = worker_create(device->vswap, i);
-		sys_reactor_send(device->reactor[i], &worker[i]->start);
+		worker[i] = worker_create(d->vswap, i);
+		sys_reactor_send(d->reactor[i], &worker[i]->start);
 	}
-	while (!is_over(worker[0]) || !is_over(worker[1])) {
-		drain_begin(device->vswap, device->place[nr_drains % NR_BACKENDS].backend);
-		assert_int_equal(vswap_check_live(device->vswap, &found), 0);
-		assert_int_equal(found.nr_differences, 0);
-		drain_end(device->vswap, device->place[nr_drains++ % NR_BACKENDS].backend);
-	}
+	while (!is_over(worker[0]) || !is_over(worker[1]))
+		device_drain(d, nr_drains++ % NR_LENDERS);
 	for (i = 0; i < NR_QUEUES; i++) {
 		assert_int_equal(worker[i]->nr_wrong, 0);
 		assert_int_equal(worker[i]->nr_errors, 0);
 		worker_free(worker[i]);
 	}
-	drain_begin(device->vswap, device->place[0].backend);
-	drain_end(device->vswap, device->place[0].backend); /* and everything that was retired has come back */
-	device_free(device);
+	device_drain(d, 0); /* and everything that was retired has come back */
+	device_free(d);
 	print_message("%u drains\n", nr_drains);
 }
 
@@ -383,14 +281,14 @@ static void spin_start(struct sys_message *message)
  */
 static void test_room_on_its_way_back_is_room(void **state)
 {
-	struct device *device = device_create(16, 1, 1024);
+	struct device *d = device(16, 1, 1024);
 	struct spinner spinner[NR_QUEUES];
 	struct vswap_stats stats;
 	unsigned i, j;
 
 	(void)state;
 	for (i = 0; i < NR_QUEUES; i++) {
-		spinner[i] = (struct spinner){ .queue = vswap_queue(device->vswap, i), .rand = { .s = i + 1 },
+		spinner[i] = (struct spinner){ .queue = vswap_queue(d->vswap, i), .rand = { .s = i + 1 },
 					       .start = { .run = spin_start }, .nr_left = SPIN_OPS };
 		sem_init(&spinner[i].over, 0, 0);
 		spinner[i].io.done = spin_done;
@@ -398,7 +296,7 @@ static void test_room_on_its_way_back_is_room(void **state)
 		assert_non_null(spinner[i].io.buf);
 		for (j = 0; j < SPIN_RUN; j++)
 			fill((char *)spinner[i].io.buf + j * FSW_PAGE_SIZE, j, i * 4 + 1);
-		sys_reactor_send(device->reactor[i], &spinner[i].start);
+		sys_reactor_send(d->reactor[i], &spinner[i].start);
 	}
 	for (i = 0; i < NR_QUEUES; i++) {
 		while (sem_wait(&spinner[i].over) < 0)
@@ -407,8 +305,8 @@ static void test_room_on_its_way_back_is_room(void **state)
 		sem_destroy(&spinner[i].over);
 		free(spinner[i].io.buf);
 	}
-	vswap_stats(device->vswap, &stats);
-	device_free(device);
+	vswap_stats(d->vswap, &stats);
+	device_free(d);
 	print_message("%llu waits for room\n", (unsigned long long)stats.nr_room_waits);
 }
 
