@@ -25,7 +25,8 @@ SKIPPED = 77
 TSAN_TESTS = ["unit/test_rcu", "unit/test_reactor", "unit/test_reactor_thread", "unit/test_expose", "unit/test_lender",
               "unit/test_tcp_stream", "unit/test_tcp_garbage", "unit/test_verbs", "unit/test_nbd_server", "unit/test_fault",
               "unit/test_remote_queue", "unit/test_remote_session", "conform/conform_transport",
-              "conform/conform_frontend_nbd", "fault/test_vswap_threads", "fault/test_swap_threads", "unit/test_library"]
+              "conform/conform_frontend_nbd", "fault/test_vswap_threads", "fault/test_swap_threads", "fault/test_comp_threads",
+              "unit/test_library"]
 # Those need longer than all else with a sanitizer, and find there what they find with fewer operations.
 SANITIZED_ENVIRONMENT = {"FARSWAP_OPS": "100000"}
 QUICK_ENVIRONMENT = {"FARSWAP_OPS": "100000", "FARSWAP_PREEMPTIONS": "1"}

@@ -4,47 +4,15 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include <cmocka.h>
 #include <lz4.h>
 
 #include "client/comp/internal.h"
-#include "common/base/rand.h"
+#include "tests/unit/comp_fixture.h"
 
-#define BLOCK COMP_BLOCK_BYTES
 #define MAX_OBJECTS 8192u /* that any pool of these tests holds, but for the random ones */
-
-struct page {
-	_Alignas(8) unsigned char bytes[FSW_PAGE_SIZE];
-};
-
-/*
- * Text that repeats itself, and as many random bytes as told: in this order, since LZ4 takes larger and larger steps
- * through what it cannot shrink, and would find the text later or sooner.
- */
-static void page_make(struct page *page, uint64_t seed, unsigned nr_random)
-{
-	static const char text[] = "a page of a program: pointers, counters, and strings such as this one; ";
-	struct rand_state rand = { seed };
-	unsigned i;
-
-	for (i = 0; i < FSW_PAGE_SIZE - nr_random; i++)
-		page->bytes[i] = (unsigned char)text[i % (sizeof(text) - 1)];
-	for (; i + 8 <= FSW_PAGE_SIZE; i += 8) {
-		uint64_t value = rand_next(&rand);
-
-		memcpy(page->bytes + i, &value, sizeof(value));
-	}
-	for (; i < FSW_PAGE_SIZE; i++)
-		page->bytes[i] = (unsigned char)rand_next(&rand);
-}
 
 /* A page that LZ4 makes exactly `len` bytes of. */
 static void page_of_len(struct page *page, unsigned len)
@@ -61,27 +29,6 @@ static void page_of_len(struct page *page, unsigned len)
 		}
 	}
 	fail_msg("no page of %u bytes", len);
-}
-
-static struct comp_pool *pool_of(uint64_t limit_bytes, enum comp_algorithm algorithm, unsigned nr_queues)
-{
-	struct comp_pool_options options = { .limit_bytes = limit_bytes,
-					     .algorithm = algorithm,
-					     .nr_queues = nr_queues };
-	struct comp_pool *pool = NULL;
-
-	assert_int_equal(comp_pool_create(&options, &pool), 0);
-	return pool;
-}
-
-static void expect_usage(const struct comp_pool *pool, uint64_t nr_objects, uint64_t stored_bytes, uint64_t nr_blocks)
-{
-	struct comp_usage usage;
-
-	comp_pool_usage(pool, &usage);
-	assert_int_equal(usage.nr_objects, nr_objects);
-	assert_int_equal(usage.stored_bytes, stored_bytes);
-	assert_int_equal(usage.used_bytes, nr_blocks * BLOCK);
 }
 
 static void expect_page(struct comp_pool *pool, uint64_t handle, const struct page *page)
@@ -601,20 +548,12 @@ static void model_check(struct model *m)
 	}
 }
 
-static uint64_t environment(const char *name, uint64_t otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? strtoull(text, NULL, 0) : otherwise;
-}
-
 static void model_run(enum comp_algorithm algorithm, unsigned nr_ops)
 {
 	static struct model m;
-	uint64_t seed = environment("FARSWAP_SEED", (uint64_t)time(NULL));
+	uint64_t seed = seed_of_run();
 
 	m = (struct model){ .pool = pool_of(MODEL_BLOCKS * BLOCK, algorithm, 2), .rand = { seed } };
-	print_message("seed %" PRIu64 "\n", seed);
 	for (unsigned op = 0; op < nr_ops; op++) {
 		uint64_t owner = rand_below(&m.rand, MODEL_OBJECTS), what = rand_below(&m.rand, 1000);
 
@@ -648,122 +587,6 @@ static void test_random(void **state)
 	model_run(COMP_ZSTD, 20000);
 }
 
-/* ---- threads ---- */
-
-#define NR_THREADS 4u
-#define NR_SHARED 512u
-#define NR_TURNS 20000u
-
-/* Objects that any thread may take, load, free, or put back. */
-struct shared {
-	struct comp_pool *pool;
-	_Atomic uint64_t handles[NR_SHARED]; /* handle + 1 with the seed above it, or 0 */
-	_Atomic bool stop;
-	_Atomic unsigned nr_wrong;
-	_Atomic uint64_t nr_loads;
-	uint64_t seed;
-};
-
-struct worker {
-	struct shared *shared;
-	unsigned queue;
-	pthread_t thread;
-};
-
-static void shared_page(struct page *page, uint64_t seed)
-{
-	page_make(page, seed, (unsigned)(seed * 37 % 3000));
-}
-
-/* Not cmocka's assertions, which are for the test's own thread. */
-static void *worker_main(void *arg)
-{
-	const struct worker *worker = arg;
-	struct shared *s = worker->shared;
-	struct rand_state rand = { s->seed + worker->queue };
-	struct page page, loaded;
-
-	for (unsigned turn = 0; turn < NR_TURNS; turn++) {
-		_Atomic uint64_t *place = &s->handles[rand_below(&rand, NR_SHARED)];
-		uint64_t taken = atomic_exchange(place, 0), handle, seed;
-
-		if (taken) {
-			handle = (taken & ((UINT64_C(1) << 37) - 1)) - 1;
-			shared_page(&page, taken >> 37);
-			if (comp_load(s->pool, worker->queue, handle, loaded.bytes) < 0 ||
-			    memcmp(page.bytes, loaded.bytes, FSW_PAGE_SIZE) != 0)
-				atomic_fetch_add(&s->nr_wrong, 1);
-			atomic_fetch_add(&s->nr_loads, 1);
-		} else {
-			seed = rand_below(&rand, 1 << 20);
-			shared_page(&page, seed);
-			if (comp_store(s->pool, worker->queue, page.bytes, seed, &handle) < 0)
-				continue;
-			taken = (handle + 1) | seed << 37;
-		}
-		if (rand_below(&rand, 3) == 0 || (taken = atomic_exchange(place, taken)) != 0)
-			comp_free(s->pool, (taken & ((UINT64_C(1) << 37) - 1)) - 1);
-	}
-	return NULL;
-}
-
-/* The mover's part, with nothing moved. */
-static void *hand_main(void *arg)
-{
-	struct shared *s = arg;
-	struct comp_object objects[50];
-	struct comp_usage usage;
-
-	while (!atomic_load(&s->stop)) {
-		unsigned nr = comp_oldest(s->pool, objects, BASE_ARRAY_SIZE(objects));
-
-		for (unsigned i = 0; i < nr; i++) {
-			if (objects[i].owner >> 20 != 0 || objects[i].handle >> COMP_HANDLE_BITS != 0)
-				atomic_fetch_add(&s->nr_wrong, 1);
-		}
-		comp_pool_usage(s->pool, &usage);
-		if (usage.used_bytes > usage.limit_bytes)
-			atomic_fetch_add(&s->nr_wrong, 1);
-	}
-	return NULL;
-}
-
-static void threads_run(enum comp_algorithm algorithm)
-{
-	static struct shared s;
-	struct worker workers[NR_THREADS];
-	pthread_t hand;
-
-	memset(&s, 0, sizeof(s));
-	s.pool = pool_of(8 * BLOCK, algorithm, NR_THREADS);
-	s.seed = environment("FARSWAP_SEED", (uint64_t)time(NULL));
-	print_message("seed %" PRIu64 "\n", s.seed);
-	assert_int_equal(pthread_create(&hand, NULL, hand_main, &s), 0);
-	for (unsigned i = 0; i < NR_THREADS; i++) {
-		workers[i] = (struct worker){ .shared = &s, .queue = i };
-		assert_int_equal(pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]), 0);
-	}
-	for (unsigned i = 0; i < NR_THREADS; i++)
-		pthread_join(workers[i].thread, NULL);
-	atomic_store(&s.stop, true);
-	pthread_join(hand, NULL);
-	assert_int_equal(s.nr_wrong, 0);
-	assert_true(s.nr_loads > NR_TURNS / 2);
-	for (unsigned i = 0; i < NR_SHARED; i++) {
-		if (s.handles[i])
-			comp_free(s.pool, (s.handles[i] & ((UINT64_C(1) << 37) - 1)) - 1);
-	}
-	expect_usage(s.pool, 0, 0, 0);
-	comp_pool_free(s.pool);
-}
-
-static void test_threads(void **state)
-{
-	(void)state;
-	threads_run(COMP_LZ4);
-	threads_run(COMP_ZSTD);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -779,7 +602,6 @@ int main(void)
 		cmocka_unit_test(test_damaged_head),
 		cmocka_unit_test(test_nothing_is_allocated),
 		cmocka_unit_test(test_random),
-		cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
