@@ -1,255 +1,12 @@
 /* deps: client_frontend_nbd tests_fake_vswap */
-#include <errno.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "client/frontend/nbd/handshake.h"
-#include "client/frontend/nbd/nbd.h"
-#include "client/frontend/nbd/wire.h"
-#include "tests/lib/fake_vswap.h"
-
-#define NR_PAGES 8192ull
-#define PAGE 4096u
-#define MIB (1u << 20)
-#define GIVE_UP_S 30 /* of a read that hangs: the test fails then */
-
-struct fixture {
-	char dir[32];
-	char address[64];
-	struct sys_reactor *reactors[2];
-	struct vswap *vswap;
-	struct nbd_server *server;
-};
-
-static void start(struct fixture *f, struct nbd_server_options options, uint64_t shuffle_seed)
-{
-	unsigned nr = options.nr_queues ? options.nr_queues : 1;
-
-	memset(f, 0, sizeof(*f));
-	snprintf(f->dir, sizeof(f->dir), "/tmp/test_nbd_XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	snprintf(f->address, sizeof(f->address), "unix:%s/socket", f->dir);
-	for (unsigned i = 0; i < nr; i++) {
-		assert_int_equal(sys_reactor_create(&(struct sys_reactor_options){ .name = "nbd", .cpu = -1 },
-						    &f->reactors[i]), 0);
-		assert_int_equal(sys_reactor_start(f->reactors[i]), 0);
-	}
-	f->vswap = fake_vswap_open(&(struct fake_vswap_options){ .nr_pages = NR_PAGES, .reactors = f->reactors,
-								 .nr_queues = nr, .shuffle_seed = shuffle_seed });
-	options.nr_queues = nr;
-	options.address = f->address;
-	options.vswap = f->vswap;
-	assert_int_equal(nbd_server_open(&options, &f->server), 0);
-}
-
-static void stop(struct fixture *f)
-{
-	nbd_server_close(f->server);
-	for (unsigned i = 0; i < 2 && f->reactors[i]; i++)
-		sys_reactor_stop(f->reactors[i]);
-	fake_vswap_close(f->vswap);
-	for (unsigned i = 0; i < 2; i++)
-		sys_reactor_free(f->reactors[i]);
-	/* Empty: the socket went with the server. */
-	assert_int_equal(rmdir(f->dir), 0);
-}
-
-/* A client */
-
-static int dial(const struct fixture *f)
-{
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	struct timeval patience = { .tv_sec = GIVE_UP_S };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	snprintf(un.sun_path, sizeof(un.sun_path), "%s", f->address + 5);
-	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
-	return fd;
-}
-
-static void send_all(int fd, const void *buf, size_t len)
-{
-	while (len > 0) {
-		ssize_t nr = send(fd, buf, len, MSG_NOSIGNAL);
-
-		assert_true(nr > 0);
-		buf = (const char *)buf + nr;
-		len -= (size_t)nr;
-	}
-}
-
-static void recv_all(int fd, void *buf, size_t len)
-{
-	/* A receive of nothing would wait for something. */
-	if (len > 0)
-		assert_int_equal(recv(fd, buf, len, MSG_WAITALL), len);
-}
-
-static void expect_end(int fd)
-{
-	char c;
-	ssize_t nr = recv(fd, &c, 1, 0);
-
-	assert_true(nr == 0 || (nr < 0 && errno == ECONNRESET));
-	close(fd);
-}
-
-static void send_option(int fd, uint32_t option, const void *data, uint32_t len)
-{
-	unsigned char head[16], *p;
-
-	p = nbd_put64(head, NBD_OPTION_MAGIC);
-	p = nbd_put32(p, option);
-	nbd_put32(p, len);
-	send_all(fd, head, 16);
-	send_all(fd, data, len);
-}
-
-/* Returns the reply's type; its data is thrown away. */
-static uint32_t recv_option_reply(int fd)
-{
-	unsigned char head[20], data[512];
-
-	recv_all(fd, head, 20);
-	assert_true(nbd_get32(head + 16) <= sizeof(data));
-	recv_all(fd, data, nbd_get32(head + 16));
-	return nbd_get32(head + 12);
-}
-
-static void greet(int fd)
-{
-	unsigned char buf[18];
-
-	recv_all(fd, buf, 18);
-	assert_true(nbd_get64(buf) == NBD_MAGIC);
-	nbd_put32(buf, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
-	send_all(fd, buf, 4);
-}
-
-static int open_client(const struct fixture *f, bool structured)
-{
-	int fd = dial(f);
-
-	greet(fd);
-	if (structured) {
-		send_option(fd, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
-		assert_int_equal(recv_option_reply(fd), NBD_REP_ACK);
-	}
-	send_option(fd, NBD_OPT_GO, "\0\0\0\0\0\0", 6);
-	while (recv_option_reply(fd) != NBD_REP_ACK)
-		;
-	return fd;
-}
-
-static void pack_request(unsigned char *head, uint16_t type, uint64_t handle, uint64_t offset, uint32_t len)
-{
-	unsigned char *p = nbd_put32(head, NBD_REQUEST_MAGIC);
-
-	p = nbd_put16(p, 0);
-	p = nbd_put16(p, type);
-	p = nbd_put64(p, handle);
-	p = nbd_put64(p, offset);
-	nbd_put32(p, len);
-}
-
-static void request(int fd, uint16_t type, uint64_t handle, uint64_t offset, uint32_t len)
-{
-	unsigned char head[NBD_REQUEST_BYTES];
-
-	pack_request(head, type, handle, offset, len);
-	send_all(fd, head, sizeof(head));
-}
-
-/* A simple reply: its error; *ret_handle whose it is. */
-static uint32_t recv_simple(int fd, uint64_t *ret_handle)
-{
-	unsigned char head[16];
-
-	recv_all(fd, head, 16);
-	assert_int_equal(nbd_get32(head), NBD_SIMPLE_REPLY_MAGIC);
-	*ret_handle = nbd_get64(head + 8);
-	return nbd_get32(head + 4);
-}
-
-static uint32_t recv_simple_of(int fd, uint64_t handle)
-{
-	uint64_t got;
-	uint32_t error = recv_simple(fd, &got);
-
-	assert_true(got == handle);
-	return error;
-}
-
-static void fill(unsigned char *buf, size_t len, uint64_t seed)
-{
-	for (size_t i = 0; i < len; i += 8) {
-		uint64_t word = seed * 0x9e3779b97f4a7c15u + i;
-
-		memcpy(buf + i, &word, 8);
-	}
-}
-
-static void write_pages(int fd, uint64_t page, uint32_t len, uint64_t seed)
-{
-	unsigned char *buf = malloc(len);
-
-	fill(buf, len, seed);
-	request(fd, NBD_CMD_WRITE, 1, page * PAGE, len);
-	send_all(fd, buf, len);
-	assert_int_equal(recv_simple_of(fd, 1), 0);
-	free(buf);
-}
-
-static void expect_pages(int fd, uint64_t page, uint32_t len, uint64_t seed)
-{
-	unsigned char *buf = malloc(len), *expected = malloc(len);
-
-	fill(expected, len, seed);
-	request(fd, NBD_CMD_READ, 2, page * PAGE, len);
-	assert_int_equal(recv_simple_of(fd, 2), 0);
-	recv_all(fd, buf, len);
-	assert_memory_equal(buf, expected, len);
-	free(buf);
-	free(expected);
-}
-
-static void expect_zeros(int fd, uint64_t page, uint32_t len)
-{
-	unsigned char *buf = malloc(len), *expected = calloc(1, len);
-
-	request(fd, NBD_CMD_READ, 3, page * PAGE, len);
-	assert_int_equal(recv_simple_of(fd, 3), 0);
-	recv_all(fd, buf, len);
-	assert_memory_equal(buf, expected, len);
-	free(buf);
-	free(expected);
-}
-
-static struct nbd_server_counters counters_of(struct fixture *f)
-{
-	struct nbd_server_counters counters;
-
-	nbd_server_counters(f->server, &counters);
-	return counters;
-}
-
-/* Tests */
+#include "tests/unit/nbd_fixture.h"
 
 static void round_trip(unsigned nr_queues, unsigned spin_us)
 {
 	static const uint32_t lengths[] = { PAGE, 2 * PAGE, 64 << 10, (64 << 10) + PAGE, MIB, 2 * MIB };
-	struct fixture f;
+	struct fixture f = { 0 };
 	int a, b;
 
 	start(&f, (struct nbd_server_options){ .nr_queues = nr_queues, .spin_us = spin_us }, 0);
@@ -301,7 +58,7 @@ static void test_bytes_may_come_in_any_pieces(void **state)
 	static const size_t steps[] = { 1, 7, 27, 29, 4096, 5000, 70000 };
 	size_t len = 3 * (NBD_REQUEST_BYTES + (size_t)9 * PAGE);
 	unsigned char *stream = malloc(len);
-	struct fixture f;
+	struct fixture f = { 0 };
 	int fd;
 
 	(void)state;
@@ -332,7 +89,7 @@ static void test_many_under_way_complete_in_any_order(void **state)
 	enum { NR = 64 };
 	unsigned char data[PAGE], expected[PAGE];
 	bool out_of_order = false;
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t handle;
 	int fd;
 
@@ -362,7 +119,7 @@ static void test_many_under_way_complete_in_any_order(void **state)
 static void test_structured_replies(void **state)
 {
 	unsigned char head[28], data[2 * PAGE], expected[2 * PAGE];
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint32_t len;
 	int fd;
 
@@ -399,7 +156,7 @@ static void test_structured_replies(void **state)
 static void test_errors_of_the_device(void **state)
 {
 	unsigned char data[PAGE] = { 0 };
-	struct fixture f;
+	struct fixture f = { 0 };
 	int fd;
 
 	(void)state;
@@ -421,7 +178,7 @@ static void test_errors_of_the_device(void **state)
 static void test_bad_requests_leave_the_stream_whole(void **state)
 {
 	unsigned char *data = calloc(1, 3 * MIB);
-	struct fixture f;
+	struct fixture f = { 0 };
 	int fd;
 
 	(void)state;
@@ -453,7 +210,7 @@ static void test_bad_requests_leave_the_stream_whole(void **state)
 static void test_garbage_ends_one_connection(void **state)
 {
 	unsigned char garbage[4096];
-	struct fixture f;
+	struct fixture f = { 0 };
 	int good, bad;
 
 	(void)state;
@@ -496,7 +253,7 @@ static uint64_t truncated_after(struct fixture *f, int fd)
 static void test_half_a_message_is_counted(void **state)
 {
 	unsigned char head[NBD_REQUEST_BYTES] = { 0 };
-	struct fixture f;
+	struct fixture f = { 0 };
 	int fd;
 
 	(void)state;
@@ -533,7 +290,7 @@ static void test_half_a_message_is_counted(void **state)
 
 static void test_disconnect_waits_for_what_is_under_way(void **state)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	int fd;
 
 	(void)state;
@@ -555,7 +312,7 @@ static void test_disconnect_waits_for_what_is_under_way(void **state)
 static void test_client_that_vanishes(void **state)
 {
 	unsigned char head[NBD_REQUEST_BYTES] = { 0 };
-	struct fixture f;
+	struct fixture f = { 0 };
 	int a, b;
 
 	(void)state;
@@ -583,7 +340,7 @@ static void test_client_that_vanishes(void **state)
 
 static void test_close_with_requests_under_way(void **state)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	int fd;
 
 	(void)state;
@@ -599,7 +356,7 @@ static void test_queue_depth_is_a_limit_and_no_deadlock(void **state)
 {
 	enum { NR = 40, DEPTH = 4 };
 	unsigned char *data = malloc(MIB);
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t handle;
 	int a, b;
 
@@ -634,7 +391,7 @@ static void test_slow_reader(void **state)
 {
 	enum { NR = 64 };
 	unsigned char *data = malloc(MIB), *expected = malloc(MIB);
-	struct fixture f;
+	struct fixture f = { 0 };
 	uint64_t handle;
 	int fd;
 
@@ -660,7 +417,7 @@ static void test_slow_reader(void **state)
 static void test_handshake_timeout(void **state)
 {
 	unsigned char greeting[18];
-	struct fixture f;
+	struct fixture f = { 0 };
 	int silent;
 
 	(void)state;
@@ -674,7 +431,7 @@ static void test_handshake_timeout(void **state)
 
 static void test_stalled_client(void **state)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	int idle, stalled;
 
 	(void)state;
@@ -692,7 +449,7 @@ static void test_stalled_client(void **state)
 
 static void test_too_many_connections(void **state)
 {
-	struct fixture f;
+	struct fixture f = { 0 };
 	int a, b;
 
 	(void)state;
