@@ -13,7 +13,8 @@
  *
  * Without a cgroup only out and in, with no swap: what the program itself takes. With --spin a child that does nothing useful
  * runs whenever no one else has anything to do, and its time is told as idle_ns: for machines of one processor whose clock
- * counts instructions, and so would stand still, or follow the host's, when there are none. Exits with 0 when no word is wrong.
+ * counts instructions, and so would stand still, or follow the host's, when there are none. Exits with 0 when no word is wrong,
+ * with 1 when some are and all passes were made, and with 2 when one could not be.
  */
 #include <errno.h>
 #include <fcntl.h>

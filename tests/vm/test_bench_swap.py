@@ -12,7 +12,7 @@ VM_DIR = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(VM_DIR, "lib"))
 
 from machine import SKIPPED  # noqa: E402
-from swap_table import Wrong, evaluate, table  # noqa: E402
+from swap_table import Wrong, evaluate, table, wrong_rows  # noqa: E402
 
 LIMIT_S = 800
 # What a stock kernel and the packages of tools/install-deps have.
@@ -59,6 +59,14 @@ class Figures(unittest.TestCase):
         self.assertAlmostEqual(a["in"]["mib_per_s"], 78.125)
         self.assertNotIn("in", c)
         self.assertIn("not here", table(document))
+
+    def test_wrong_words_of_any_pass_fail_the_row(self):
+        rows = [("a", "", "link", ""), ("b", "", "local", ""), ("c", "", "link", "not here")]
+        passes = [one_pass("a", name, 100) for name in ("out", "in", "both", "check")]
+        passes += [one_pass("b", name, 0) for name in ("out", "in", "both")] + [one_pass("b", "check", 0, wrong_words=4711)]
+        document = self.evaluate(rows, passes)
+        self.assertEqual([row["name"] for row in wrong_rows(document)], ["b"])
+        self.assertRegex(table(document), "(?m)^b .* 4711 ")
 
     def test_another_way_than_said(self):
         for way, packets in (("link", 3), ("local", 100)):

@@ -197,8 +197,9 @@ measure()
 		--count "sent_0=/sys/class/net/${rxe_links[0]}/statistics/tx_packets" \
 		--count "sent_1=/sys/class/net/${rxe_links[1]}/statistics/tx_packets" >>"$results/passes.jsonl" || status=$?
 	[ -z "$disk" ] || swapoff "$disk" || farswap_fail "$row: swapoff $disk"
-	[ "$status" = 0 ] || farswap_fail "$row: swap_meter ended with $status"
-	farswap_say "round $2: $row"
+	# Wrong words are among its figures: they fail the row, and with it the run (swap_table.py).
+	[ "$status" -le 1 ] || farswap_fail "$row: swap_meter ended with $status"
+	farswap_say "round $2: $row$([ "$status" = 0 ] || echo ": words were wrong")"
 }
 
 cd "$farswap_dir"

@@ -77,6 +77,11 @@ def evaluate(folder, rounds, reference):
     return {"kernel": release, "reference": reference if base else None, "rows": rows}
 
 
+def wrong_rows(document):
+    """Those in which a word was not what had been written: what their figures are of is not swap."""
+    return [row for row in document["rows"] if row.get("wrong_words")]
+
+
 def _cells(row):
     cells = [row["name"]]
     for name in DIVISORS:
