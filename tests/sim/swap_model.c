@@ -7,186 +7,6 @@
 #include "client/vswap/page.h"
 #include "client/vswap/swapcache.h"
 
-/* ---- judging ---- */
-
-#define MODEL_CALL_NAME(name) #name,
-
-static const char *const call_name[MODEL_NR_CALLS] = { MODEL_CALLS(MODEL_CALL_NAME) };
-
-#define MODEL_ERROR(name) { -name, "-" #name },
-
-static const struct {
-	int err;
-	const char *name;
-} results[MODEL_NR_RESULTS] = { { 0, "0" }, { 1, "1" }, MODEL_ERRORS(MODEL_ERROR) };
-
-static uint64_t seen[MODEL_NR_CALLS][MODEL_NR_RESULTS];
-
-void model_fail(struct swap_model *m, const char *fmt, ...)
-{
-	char text[512];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	fail_msg("seed %" PRIu64 ", operation %" PRIu64 ": %s", m->seed, m->nr_ops, text);
-}
-
-int model_judge(struct swap_model *m, enum model_call call, int got, unsigned allowed)
-{
-	char text[256] = "";
-	unsigned r;
-
-	m->nr_ops++;
-	for (r = 0; r < MODEL_NR_RESULTS && results[r].err != got; r++)
-		;
-	if (r < MODEL_NR_RESULTS && allowed >> r & 1) {
-		seen[call][r]++;
-		return got;
-	}
-	for (r = 0; r < MODEL_NR_RESULTS; r++)
-		if (allowed >> r & 1)
-			snprintf(text + strlen(text), sizeof(text) - strlen(text), " %s", results[r].name);
-	model_fail(m, "%s has returned %d, and may return%s", call_name[call], got, text);
-	return got;
-}
-
-bool model_print_seen(void)
-{
-	unsigned call, r, nr_never = 0;
-
-	for (call = 0; call < MODEL_NR_CALLS; call++) {
-		uint64_t nr = 0;
-
-		print_message("%s:", call_name[call]);
-		for (r = 0; r < MODEL_NR_RESULTS; r++) {
-			if (seen[call][r])
-				print_message(" %s %" PRIu64, results[r].name, seen[call][r]);
-			nr += seen[call][r];
-		}
-		nr_never += nr == 0;
-		print_message("\n");
-	}
-	return nr_never == 0;
-}
-
-static int judge_bool(struct swap_model *m, enum model_call call, bool got, bool wanted)
-{
-	return model_judge(m, call, got, wanted ? MAY(1) : MAY(0));
-}
-
-/* ---- comparing ---- */
-
-void model_check_entry(struct swap_model *m, uint64_t entry)
-{
-	struct model_entry *e = model_entry(m, entry);
-	unsigned backings = model_backings(m, entry), backing;
-	struct table_look look;
-	struct folio *folio;
-
-	table_look(&m->f->vswap->tables, entry, &look);
-	backing = model_backing_of(look.word);
-	if (!(backings >> backing & 1))
-		model_fail(m, "entry %" PRIu64 " is backed by %u, and may be by %x", entry, backing, backings);
-	if (e->backing == BACKING_COMP && backings == (1u << BACKING_COMP | 1u << BACKING_SLOT))
-		e->backing = (uint8_t)backing; /* from a slot it does not come back */
-	if (word_tag(look.word) == WORD_SAME && (!e->folio || !model_may_save_the_slot(e->folio->request.doing)) &&
-	    word_payload(look.word) != e->value)
-		model_fail(m, "entry %" PRIu64 " repeats another value than it should", entry);
-	if (swp_swapcount(model_queue(m, 0), (swp_entry_t){ entry }) != e->nr)
-		model_fail(m, "entry %" PRIu64 " has %u holders, and should have %u", entry,
-			   swp_swapcount(model_queue(m, 0), (swp_entry_t){ entry }), e->nr);
-	folio = swap_cache_get_folio(model_queue(m, 0), (swp_entry_t){ entry });
-	if (folio != (e->folio ? &e->folio->folio : NULL))
-		model_fail(m, "another folio stands for entry %" PRIu64 " than should", entry);
-	if (folio)
-		folio_put(folio);
-}
-
-void model_check_folio(struct swap_model *m, struct model_folio *f)
-{
-	uint32_t flags = folio_flags(&f->folio);
-
-	seen[CALL_folio_flags][RESULT_0]++;
-	if (flags != f->flags)
-		model_fail(m, "folio %d has flags %x, and should have %x", (int)(f - m->folio), flags, f->flags);
-	if (f->folio.refs_ != f->refs)
-		model_fail(m, "folio %d has %u references, and should have %u", (int)(f - m->folio), f->folio.refs_, f->refs);
-	if (folio_is_locked(&f->folio) != f->locked)
-		model_fail(m, "folio %d is%s locked", (int)(f - m->folio), f->locked ? " not" : "");
-	if (model_is_cached(f) && f->folio.swap.val != f->first)
-		model_fail(m, "folio %d is for another entry than it should be", (int)(f - m->folio));
-}
-
-/* The table of a cluster is there exactly as long as somebody needs it; so is the array of its folios. */
-static void check_cluster(struct swap_model *m, uint32_t c, uint64_t *nr_tables, uint64_t *nr_in_use)
-{
-	struct vswap *vswap = m->f->vswap;
-	struct table *table = table_lookup(&vswap->tables, m->first + (uint64_t)c * TABLE_ENTRIES);
-	bool in_use = cluster_is_in_use(&vswap->clusters, (m->first >> TABLE_SHIFT) + c);
-	bool owned = table && atomic_load(&table->place) == CLUSTER_OWNED;
-
-	if (in_use != (m->nr_live[c] || owned) || (table != NULL) != (in_use || model_is_pinned(m, c)))
-		model_fail(m, "cluster %u with %u entries is%s in use, and has %s table", c, m->nr_live[c],
-			   in_use ? "" : " not", table ? "a" : "no");
-	*nr_in_use += in_use;
-	*nr_tables += table != NULL;
-	if (!table)
-		return;
-	if (table->nr_entries != m->nr_live[c] || table->nr_folios != m->nr_cached[c])
-		model_fail(m, "cluster %u counts %u entries and %u in the cache, and has %u and %u", c, table->nr_entries,
-			   table->nr_folios, m->nr_live[c], m->nr_cached[c]);
-	if (!atomic_load(&table->folios) ? m->nr_cached[c] != 0 : m->nr_cached[c] == 0 && !owned)
-		model_fail(m, "cluster %u with %u in the cache has the wrong array of folios", c, m->nr_cached[c]);
-	*nr_tables += atomic_load(&table->folios) != NULL;
-}
-
-void model_check_all(struct swap_model *m)
-{
-	struct vswap_stats stats;
-	uint64_t i, nr_hibernation = 0, nr_tables = 0, nr_in_use = 0;
-
-	for (i = 0; i < m->nr; i++)
-		model_check_entry(m, m->first + i);
-	for (i = 0; i < MODEL_NR_FOLIOS; i++)
-		if (m->folio[i].used)
-			model_check_folio(m, &m->folio[i]);
-	for (i = 0; i < MODEL_NR_WAITERS; i++)
-		if (m->waiter[i].busy && m->waiter[i].granted && m->waiter[i].granted + 200 < m->turn)
-			model_fail(m, "who waits longest has been handed a lock and is not told");
-	for (i = 0; i < MODEL_NR_HIBERNATIONS; i++)
-		nr_hibernation += m->hibernation[i].used;
-	for (i = 0; i < m->nr / TABLE_ENTRIES; i++)
-		check_cluster(m, (uint32_t)i, &nr_tables, &nr_in_use);
-	vswap_stats(m->f->vswap, &stats);
-	for (i = 0; i < m->f->vswap->tables.nr_nodes; i++)
-		nr_tables += atomic_load(&m->f->vswap->tables.root[i]) != NULL;
-	if (stats.nr_hibernation != nr_hibernation || stats.nr_tables != nr_tables ||
-	    atomic_load(&m->f->vswap->clusters.nr_in_use) != nr_in_use)
-		model_fail(m, "%" PRIu64 " tables, %" PRIu64 " clusters and %" PRIu64 " hibernation slots are counted wrongly",
-			   nr_tables, nr_in_use, nr_hibernation);
-}
-
-void model_check_after_grace(struct swap_model *m)
-{
-	struct table_map *tables = &m->f->vswap->tables;
-	unsigned i;
-
-	if (atomic_load(&tables->nr_free) + atomic_load(&tables->nr_tables) != m->nr_tables)
-		model_fail(m, "a table is lost, or there is one too many");
-	for (i = 0; i < MODEL_NR_FOLIOS; i++) {
-		struct model_folio *f = &m->folio[i];
-
-		if (!f->used)
-			continue;
-		if (f->refs != 0 ? f->nr_released != 0 : f->nr_released != 1)
-			model_fail(m, "folio %u with %u references was released %u times", i, f->refs, f->nr_released);
-		f->used = f->refs != 0;
-		seen[CALL_folio_release][RESULT_0] += f->refs == 0;
-	}
-}
-
 /* ---- folios ---- */
 
 static void folio_released(struct folio *folio, void *arg)
@@ -216,7 +36,7 @@ void try_folio_init(struct swap_model *m, struct model_folio *f, unsigned order)
 			model_change_page(m, f, i);
 	f->unknown = false;
 	model_judge(m, CALL_folio_init, 0, MAY(0));
-	judge_bool(m, CALL_folio_nr_pages, folio_nr_pages(&f->folio) == 1u << order, true);
+	model_judge_bool(m, CALL_folio_nr_pages, folio_nr_pages(&f->folio) == 1u << order, true);
 	model_check_folio(m, f);
 }
 
@@ -263,7 +83,7 @@ void try_folio_mark_dirty(struct swap_model *m, struct model_folio *f)
 
 bool try_folio_trylock(struct swap_model *m, struct model_folio *f)
 {
-	if (!judge_bool(m, CALL_folio_trylock, folio_trylock(&f->folio), !f->locked))
+	if (!model_judge_bool(m, CALL_folio_trylock, folio_trylock(&f->folio), !f->locked))
 		return false;
 	f->locked = f->owned = true;
 	return true;
@@ -294,7 +114,8 @@ bool try_folio_lock(struct swap_model *m, unsigned q, struct model_folio *f, str
 	w->queue = q;
 	w->granted = 0;
 	w->waiter.locked = waiter_locked;
-	if (judge_bool(m, CALL_folio_lock, MODEL_CALL(m, folio_lock(model_queue(m, q), &f->folio, &w->waiter)), !f->locked)) {
+	if (model_judge_bool(m, CALL_folio_lock, MODEL_CALL(m, folio_lock(model_queue(m, q), &f->folio, &w->waiter)),
+			     !f->locked)) {
 		f->locked = f->owned = true;
 		return true;
 	}
@@ -364,7 +185,7 @@ bool try_folio_free_swap(struct swap_model *m, unsigned q, struct model_folio *f
 {
 	bool wanted = f->locked && model_is_cached(f) && !(f->flags & FOLIO_UNDER_IO) && model_nr_held(m, f) == 0;
 
-	judge_bool(m, CALL_folio_free_swap, MODEL_CALL(m, folio_free_swap(model_queue(m, q), &f->folio)), wanted);
+	model_judge_bool(m, CALL_folio_free_swap, MODEL_CALL(m, folio_free_swap(model_queue(m, q), &f->folio)), wanted);
 	if (wanted) {
 		model_cache_remove(m, f);
 		f->flags |= FOLIO_DIRTY;
@@ -490,13 +311,13 @@ void try_swp_swapcount(struct swap_model *m, unsigned q, uint64_t entry)
 
 	if (nr != (e ? e->nr : 0))
 		model_fail(m, "entry %" PRIu64 " has %u holders, and should have %u", entry, nr, e ? e->nr : 0);
-	judge_bool(m, CALL_swp_swapcount, nr != 0, e && e->nr != 0);
+	model_judge_bool(m, CALL_swp_swapcount, nr != 0, e && e->nr != 0);
 }
 
 void try_folio_swapped(struct swap_model *m, unsigned q, struct model_folio *f)
 {
-	judge_bool(m, CALL_folio_swapped, folio_swapped(model_queue(m, q), &f->folio),
-		   model_is_cached(f) && model_nr_held(m, f) != 0);
+	model_judge_bool(m, CALL_folio_swapped, folio_swapped(model_queue(m, q), &f->folio),
+			 model_is_cached(f) && model_nr_held(m, f) != 0);
 }
 
 /* ---- the cache ---- */
@@ -563,7 +384,7 @@ struct model_folio *try_swap_cache_get_folio(struct swap_model *m, unsigned q, u
 
 	if (folio != (f ? &f->folio : NULL))
 		model_fail(m, "another folio stands for entry %" PRIu64 " than should", entry);
-	judge_bool(m, CALL_swap_cache_get_folio, folio != NULL, f != NULL);
+	model_judge_bool(m, CALL_swap_cache_get_folio, folio != NULL, f != NULL);
 	if (f) {
 		f->refs++;
 		f->mine++;
@@ -584,12 +405,12 @@ void try_batches(struct swap_model *m, unsigned q, uint64_t entry, uint64_t nr)
 	if (got != cached)
 		model_fail(m, "%" PRIu64 " entries from %" PRIu64 " on are in the cache alone, and %" PRIu64 " should be", got,
 			   entry, cached);
-	judge_bool(m, CALL_vswap_swapcache_only, got != 0, cached != 0);
+	model_judge_bool(m, CALL_vswap_swapcache_only, got != 0, cached != 0);
 	got = non_swapcache_batch(model_queue(m, q), (swp_entry_t){ entry }, nr);
 	if (got != bare)
 		model_fail(m, "%" PRIu64 " entries from %" PRIu64 " on are not in the cache, and %" PRIu64 " should be", got,
 			   entry, bare);
-	judge_bool(m, CALL_non_swapcache_batch, got != 0, bare != 0);
+	model_judge_bool(m, CALL_non_swapcache_batch, got != 0, bare != 0);
 }
 
 /* ---- existence ---- */
@@ -602,7 +423,7 @@ bool try_vswap_tryget(struct swap_model *m, unsigned q, uint64_t entry)
 
 	/* A queue that allocates from a cluster keeps it, too. */
 	there = there && (m->nr_live[c] || model_is_pinned(m, c) || cluster_is_in_use(&vswap->clusters, entry >> TABLE_SHIFT));
-	return judge_bool(m, CALL_vswap_tryget, vswap_tryget(model_queue(m, q), (swp_entry_t){ entry }), there);
+	return model_judge_bool(m, CALL_vswap_tryget, vswap_tryget(model_queue(m, q), (swp_entry_t){ entry }), there);
 }
 
 void try_vswap_put(struct swap_model *m, unsigned q, uint64_t entry)

@@ -7,8 +7,8 @@
  * grace period ends between two of them: a run depends on nothing but its seed, and what comes back after a grace period,
  * tables and folios, does so between two such turns.
  *
- * In this header is the model itself, and what a run chooses at random; in swap_model.c and swap_model_io.c are the comparisons
- * and the calls.
+ * In this header is the model itself, and what a run chooses at random; in swap_model_check.c are the comparisons, in
+ * swap_model_io.c the calls that begin I/O and what becomes of it, in swap_model.c all others.
  */
 #ifndef FARSWAP_TESTS_SIM_SWAP_MODEL_H
 #define FARSWAP_TESTS_SIM_SWAP_MODEL_H
@@ -152,13 +152,18 @@ struct swap_model {
 	bool in_call;
 };
 
-/* ---- swap_model.c: making and judging ---- */
+/* ---- swap_model.c: making ---- */
 
 void model_create(struct swap_model *m, const struct vswap_options *options, uint64_t seed);
 /* All entries and folios have gone. */
 void model_free(struct swap_model *m);
+
+/* ---- swap_model_check.c: judging ---- */
+
 /* Fails the test unless the result is one of those that are allowed, by MAY. Returns it. */
 int model_judge(struct swap_model *m, enum model_call call, int got, unsigned allowed);
+/* The same for a call that says yes or no. */
+int model_judge_bool(struct swap_model *m, enum model_call call, bool got, bool wanted);
 void model_fail(struct swap_model *m, const char *fmt, ...) BASE_PRINTF(2, 3);
 /* Prints how often each call has had each result, in all worlds. False: one was never made. */
 bool model_print_seen(void);
@@ -490,160 +495,15 @@ static inline void model_turn_all(struct swap_model *m, uint64_t ns)
 		model_turn(m, i, ns);
 }
 
-static inline bool model_has_run(struct swap_model *m, uint32_t cluster, uint32_t nr)
-{
-	const struct model_entry *e = &m->entry[(uint64_t)cluster * TABLE_ENTRIES];
-	uint32_t i, nr_free = 0;
-
-	for (i = 0; i < TABLE_ENTRIES && nr_free < nr; i++) {
-		if (i % nr == 0)
-			nr_free = 0;
-		nr_free += e[i].backing == BACKING_NONE;
-	}
-	return nr_free == nr;
-}
-
-/*
- * After a call that was to find 2^order entries has failed with err: what it may return. nr_free_tables were there before it.
- *
- * A cluster that is not in use is always found, and single entries wherever they are; if that is where another queue allocates,
- * it is asked for them. Of clusters that have free entries, but perhaps no run of them, only so many are looked at.
- */
-static inline unsigned model_may_fail(struct swap_model *m, unsigned order, int err, uint32_t nr_free_tables)
-{
-	struct vswap *vswap = m->f->vswap;
-	uint32_t c, nr_owned = 0, nr_unused = 0, nr_listed = 0, nr_with_run = 0;
-
-	if (err == -ENOMEM && nr_free_tables < 3 && atomic_load(&vswap->tables.nr_free) == 0)
-		return MAY(ENOMEM); /* it takes a node, a table, and one for the folios at most */
-	for (c = 0; c < m->nr / TABLE_ENTRIES; c++) {
-		struct table *table = table_lookup(&vswap->tables, m->first + (uint64_t)c * TABLE_ENTRIES);
-
-		if (!cluster_is_in_use(&vswap->clusters, (m->first >> TABLE_SHIFT) + c)) {
-			nr_unused++;
-		} else if (atomic_load(&table->place) == CLUSTER_OWNED) {
-			nr_owned++;
-		} else if (m->nr_live[c] < TABLE_ENTRIES) {
-			nr_listed++;
-			nr_with_run += model_has_run(m, c, 1u << order);
-		}
-	}
-	if (nr_unused || (nr_listed && nr_listed == nr_with_run))
-		return MAY(0);
-	m->nr_early += nr_with_run != 0;
-	return order == 0 && nr_owned ? MAY(ENOMEM) : MAY(ENOSPC);
-}
-
-/* ---- requests ---- */
-
-/* A backend refuses, fails or falsifies an operation: whom that meets is told by where the bytes are. */
-static inline void model_fault_meets(struct swap_model *m, const struct backend_io *io, bool corrupt)
-{
-	const char *at = io->iov[0].iov_base;
-	unsigned i;
-
-	for (i = 0; i < MODEL_NR_FOLIOS + MODEL_NR_HIBERNATIONS; i++) {
-		struct model_request *request = i < MODEL_NR_FOLIOS ? &m->folio[i].request :
-								      &m->hibernation[i - MODEL_NR_FOLIOS].request;
-
-		if (request->doing != DOING_NOTHING && at >= request->buf &&
-		    at < request->buf + (size_t)request->nr_pages * FSW_PAGE_SIZE)
-			*(corrupt ? &request->nr_corrupt : &request->nr_failed) += 1;
-	}
-}
-
-/* A page was to be written: it has been; or its entry is what it was; or it is lost, by a write in place that has failed. */
-static inline void model_page_written(struct swap_model *m, const struct model_request *request, uint32_t i, int status)
-{
-	struct model_entry *e = model_entry(m, request->first + i);
-	const bool plain = !model_may_save_the_slot(request->doing);
-	const void *page = request->buf + (size_t)i * FSW_PAGE_SIZE;
-	static char old[FSW_PAGE_SIZE];
-	enum model_backing backing;
-	struct table_look look;
-	bool new, kept = false;
-
-	table_look(&m->f->vswap->tables, request->first + i, &look);
-	backing = model_backing_of(look.word);
-	if (!plain && request->value[i] <= WORD_PAYLOAD_MAX)
-		new = backing == BACKING_SAME && word_payload(look.word) == request->value[i];
-	else
-		new = (backing == BACKING_SLOT || (backing == BACKING_COMP && !plain)) && look.checksum == page_checksum(page);
-	if (!new && status < 0 && (backing == e->backing || (backing == BACKING_SLOT && e->backing == BACKING_COMP))) {
-		model_page_fill(old, e->value);
-		kept = backing == BACKING_SAME ? word_payload(look.word) == e->value :
-						 !word_is_stored(look.word) || look.checksum == page_checksum(old);
-	}
-	if (!new && !kept && (status == 0 || backing != BACKING_POISON || e->backing < BACKING_SLOT || !request->nr_failed))
-		model_fail(m, "entry %llu is neither what was written (status %d) nor what it was: word %llx",
-			   (unsigned long long)request->first + i, status, (unsigned long long)look.word);
-	if (word_is_claimed(look.word))
-		model_fail(m, "entry %llu is still claimed", (unsigned long long)request->first + i);
-	e->backing = (uint8_t)backing;
-	e->value = new ? request->value[i] : e->value;
-}
-
-/* A page was to be read. If there were too many wrong bytes, its entry is lost. */
-static inline void model_page_read(struct swap_model *m, const struct model_request *request, uint32_t i, int status)
-{
-	struct model_entry *e = model_entry(m, request->first + i);
-	struct table_look look;
-
-	if (status == 0) {
-		if (!model_page_holds(request->buf + (size_t)i * FSW_PAGE_SIZE, e->value))
-			model_fail(m, "entry %llu was read and is not what was stored", (unsigned long long)request->first + i);
-		request->value[i] = e->value;
-		return;
-	}
-	table_look(&m->f->vswap->tables, request->first + i, &look);
-	if (word_tag(look.word) != WORD_POISON || e->backing == BACKING_POISON)
-		return;
-	if (e->backing < BACKING_SLOT || request->nr_corrupt < MODEL_READ_TRIES)
-		model_fail(m, "entry %llu is lost for no reason", (unsigned long long)request->first + i);
-	e->backing = BACKING_POISON;
-}
-
-/* With a status that it may have, on its own thread, and in no call. */
-static inline void model_request_end(struct swap_model *m, struct model_request *request, int status)
-{
-	struct model_request ended = *request;
-	unsigned allowed = MAY(0);
-	uint32_t i;
-
-	if (m->in_call || sys_reactor_self() != m->f->reactors[ended.queue] || ended.doing == DOING_NOTHING)
-		model_fail(m, "what was begun ends at the wrong time, or on the wrong thread");
-	if (ended.doing == DOING_READ) {
-		if (ended.nr_failed || ended.nr_corrupt >= MODEL_READ_TRIES)
-			allowed |= MAY(EIO);
-		for (i = 0; i < ended.nr_pages; i++)
-			if (model_entry(m, ended.first + i)->backing == BACKING_POISON)
-				allowed = MAY(EIO);
-	} else if (ended.doing == DOING_COMPRESS) { /* the pool may have room, or not */
-		allowed |= MAY(ENOSPC);
-		for (i = 0; i < ended.nr_pages; i++)
-			if (!model_page_shrinks(ended.value[i]))
-				allowed = MAY(ENOSPC);
-	} else {
-		allowed |= ended.nr_failed >= MODEL_WRITE_TRIES ? MAY(EIO) : 0;
-		allowed |= m->tight >= ended.began || model_is_tight(m) ? MAY(ENOSPC) : 0;
-	}
-	model_judge(m, ended.ends, status, allowed);
-	m->nr_busy[ended.queue]--;
-	request->doing = DOING_NOTHING;
-	for (i = 0; i < ended.nr_pages; i++)
-		if (ended.doing == DOING_READ)
-			model_page_read(m, &ended, i, status);
-		else if (ended.doing != DOING_ALLOC || status == 0)
-			model_page_written(m, &ended, i, status);
-}
-
-/* ---- swap_model.c: comparing at other times ---- */
-
 static inline struct vswap_queue *model_queue(struct swap_model *m, unsigned q)
 {
 	return vswap_queue(m->f->vswap, q);
 }
 
+/* ---- swap_model_check.c: comparing ---- */
+
+/* After a call that was to find 2^order entries has failed with err: what it may return. So many tables were free before it. */
+unsigned model_may_fail(struct swap_model *m, unsigned order, int err, uint32_t nr_free_tables);
 void model_check_entry(struct swap_model *m, uint64_t entry);
 void model_check_folio(struct swap_model *m, struct model_folio *f);
 void model_check_all(struct swap_model *m);
@@ -688,8 +548,12 @@ void try_hibernation_io(struct swap_model *m, unsigned q, struct model_hibernati
 void try_hibernation_free(struct swap_model *m, unsigned q, uint64_t entry, struct model_hibernation *h);
 void try_swp_slot_to_swp_entry(struct swap_model *m, unsigned q, swp_slot_t slot);
 
-/* ---- swap_model_io.c ---- */
+/* ---- swap_model_io.c: requests ---- */
 
+/* A backend refuses, fails or falsifies an operation: whom that meets is told by where the bytes are. */
+void model_fault_meets(struct swap_model *m, const struct backend_io *io, bool corrupt);
+/* With a status that it may have, on its own thread, and in no call. */
+void model_request_end(struct swap_model *m, struct model_request *request, int status);
 /* Begins what is to be done. In the end a folio that is to be evicted is. */
 int try_folio_io(struct swap_model *m, unsigned q, struct model_folio *f, enum model_doing doing);
 /* After that, or instead of it: out of the cache if it is `stored`, and perhaps not to be used again. */
