@@ -6,9 +6,9 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 
 from grpc_proto import Service
+from program import ready_lines
 
 BIN_DIR = os.environ.get("FARSWAP_BIN_DIR", "bin")
 FARMEMD = os.path.join(BIN_DIR, "farmemd")
@@ -30,14 +30,11 @@ class Farmemd:
                    "--data_listen", address + ":0", "--ready_file", self.ready_file, *args]
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        until = time.monotonic() + DEADLINE_S
-        while not os.path.exists(self.ready_file):
-            if self.process.poll() is not None or time.monotonic() > until:
-                self.kill()
-                raise RuntimeError("farmemd did not become ready:\n" + self.log())
-            time.sleep(0.01)
-        with open(self.ready_file, encoding="utf-8") as file:
-            addresses = dict(line.rstrip("\n").split("=", 1) for line in file)
+        try:
+            addresses = ready_lines(self.process, self.ready_file, self.log_path)
+        except RuntimeError:
+            self.kill()
+            raise
         self.control_address = addresses["control"]
         self.data_address = addresses["data"]
 

@@ -7,6 +7,7 @@ import time
 
 from farmemd import BIN_DIR, DEADLINE_S
 from grpc_proto import Service
+from program import ready_lines
 
 FARSWAPD = os.path.join(BIN_DIR, "farswapd")
 FARSWAPCTL = os.path.join(BIN_DIR, "farswapctl")
@@ -35,14 +36,11 @@ class Farswapd:
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([*command, *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)
-        until = time.monotonic() + DEADLINE_S
-        while not os.path.exists(ready_file):
-            if self.process.poll() is not None or time.monotonic() > until:
-                self.stop()
-                raise RuntimeError("farswapd did not become ready:\n" + self.log())
-            time.sleep(0.01)
-        with open(ready_file, encoding="utf-8") as file:
-            self.endpoint = dict(line.rstrip("\n").split("=", 1) for line in file)["endpoint"]
+        try:
+            self.endpoint = ready_lines(self.process, ready_file, self.log_path)["endpoint"]
+        except RuntimeError:
+            self.stop()
+            raise
         self.admin = Service("proto/admin.proto", "farswap.admin.v1.Admin", "unix:" + self.socket)
 
     def nbd_uri(self):

@@ -43,6 +43,18 @@ class Server:
         self.process.stdout.close()
 
 
+def ready_lines(process, ready_file, log_path):
+    """What a daemon writes into its ready file, by name, once it is there. Raises when the daemon does not get so far."""
+    until = time.monotonic() + DEADLINE_S
+    while not os.path.exists(ready_file):
+        if process.poll() is not None or time.monotonic() > until:
+            with open(log_path, encoding="utf-8", errors="replace") as file:
+                raise RuntimeError("%s did not become ready:\n%s" % (os.path.basename(process.args[0]), file.read()))
+        time.sleep(0.01)
+    with open(ready_file, encoding="utf-8") as file:
+        return dict(line.rstrip("\n").split("=", 1) for line in file)
+
+
 def run(*command, timeout=DEADLINE_S * 4, **options):
     """The finished process; its output is text. Raises when it does not end."""
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=timeout,

@@ -12,13 +12,13 @@ import time
 sys.path.insert(0, os.path.join(os.environ["FARSWAP_SOURCE_DIR"], "tests/lib"))
 
 import nbd  # noqa: E402
+from program import ready_lines  # noqa: E402
 from verifier import Verifier  # noqa: E402
 
 BIN_DIR = os.environ["FARSWAP_BIN_DIR"]
 RXE = os.path.join(os.environ["FARSWAP_SOURCE_DIR"], "tests/vm/lib/rxe.sh")
-LENDER, CLIENT = "10.9.0.1", "10.9.0.2"
+LENDER = "10.9.0.1"
 NR_PAGES = 1024
-START_S = 60
 
 
 def rxe(command):
@@ -26,19 +26,12 @@ def rxe(command):
 
 
 def start(name, *args):
-    """A daemon, once it is ready: its process, and what is in its ready file."""
+    """A daemon, once it is ready: what is in its ready file. The machine ends it."""
     ready, log = "/tmp/%s.ready" % name, "/tmp/%s.log" % name
     with open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen([os.path.join(BIN_DIR, name), *args, "--ready-file", ready], stdin=subprocess.DEVNULL,
                                    stdout=file, stderr=file)
-    until = time.monotonic() + START_S
-    while not os.path.exists(ready):
-        if process.poll() is not None or time.monotonic() > until:
-            with open(log, encoding="utf-8") as file:
-                sys.exit("FAIL: %s did not become ready:\n%s" % (name, file.read()))
-        time.sleep(0.05)
-    with open(ready, encoding="utf-8") as file:
-        return process, dict(line.rstrip("\n").split("=", 1) for line in file)
+    return ready_lines(process, ready, log)
 
 
 def show_logs():
@@ -112,7 +105,7 @@ def cut(verifier):
 
 def main():
     rxe("rxe_up")
-    _, lender = start("farmemd", "--memory", "32M", "--slab-size", "8M", "--listen", LENDER + ":0", "--data-listen",
+    lender = start("farmemd", "--memory", "32M", "--slab-size", "8M", "--listen", LENDER + ":0", "--data-listen",
                       LENDER + ":0", "--lease-term", "60s")
     check("rdma" in lender, "farmemd does not listen for RDMA: %s", lender)
     start("farswapd", "--size", "8M", "--frontend", "nbd", "--nbd-listen", "unix:/tmp/nbd.sock", "--servers",
