@@ -199,7 +199,7 @@ def full(suite, fuzz_seconds):
         suite.ctest("integ", "release", ["-L", "^integ$"], 2400, jobs="1")
         # Fetched once, so that no test's time is the network's.
         if suite.step("vm/kernel", [os.path.join(SOURCE_DIR, "tests/vm/run"), "--fetch"], 900, show=True):
-            suite.ctest("vm", "release", ["-L", "^vm$"], 2400, jobs=JOBS)
+            suite.ctest("vm", "release", ["-L", "^vm$"], 2400)
         suite.step("bench", [os.path.join(BUILD_DIR, "release/bin/farswap-bench"), "--quick"], 400)
         if os.geteuid() == 0:
             suite.step("quickstart", [os.path.join(SOURCE_DIR, "deploy/quickstart")], 900)

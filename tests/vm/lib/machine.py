@@ -83,7 +83,7 @@ class Machine:
 
     def _command(self, command):
         """A bash script."""
-        environment = {"HOME": os.environ.get("HOME", "/root"), "LANG": "C.UTF-8", "FARSWAP_VM": self.options.kernel,
+        environment = {"HOME": os.environ.get("HOME", "/root"), "LANG": "C.UTF-8",
                        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                        "TERM": os.environ.get("TERM", "dumb"), "FARSWAP_SOURCE_DIR": SOURCE_DIR,
                        "FARSWAP_BIN_DIR": os.path.join(SOURCE_DIR, "build/release/bin"),
