@@ -74,16 +74,23 @@ down
 # ---- a bad link ----
 
 up ublk --read-patience 60s --lost-after 60s
+naks=$(rxe_naks)
 rxe_loss 2
 hog 32 1
+lost=$(rxe_lost)
 rxe_loss 0
-farswap_say "2 % of the packets lost, and no word"
+naks=$(($(rxe_naks) - naks))
+[ "$lost" -ge 20 ] || farswap_fail "no more than $lost packets were lost"
+[ "$naks" -ge 10 ] || farswap_fail "of $lost lost packets, RDMA has missed no more than $naks"
+farswap_say "2 % of the packets lost, $lost of them, $naks of which RDMA asked for, and no word"
 (
 	farswap_wait 120 "swap is not used" farswap_used_above 8192
 	rxe_link_down 0
 	sleep 3
+	in_flight=$(farswap_in_flight)
 	rxe_link_up 0
-	farswap_say "the link is back"
+	[ "$in_flight" -gt 0 ] || farswap_fail "nobody has missed the link"
+	farswap_say "the link is back, for which $in_flight requests have waited"
 ) &
 plug=$!
 hog 36 1

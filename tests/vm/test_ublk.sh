@@ -17,10 +17,7 @@ is_gone()
 
 is_idle()
 {
-	local reads writes
-
-	read -r reads writes <"/sys/block/$farswap_name/inflight"
-	[ "$reads" = 0 ] && [ "$writes" = 0 ]
+	[ "$(farswap_in_flight)" = 0 ]
 }
 
 cd "$farswap_dir"

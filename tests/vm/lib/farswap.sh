@@ -107,6 +107,15 @@ farswap_swap_by_hand()
 	farswap_say "swap that was turned on by hand is off"
 }
 
+# farswap_in_flight: requests that the device has, and has not answered.
+farswap_in_flight()
+{
+	local reads writes
+
+	read -r reads writes <"/sys/block/$farswap_name/inflight"
+	echo $((reads + writes))
+}
+
 # farswap_queue_is ATTRIBUTE PATTERN: of the device's request queue.
 farswap_queue_is()
 {

@@ -73,6 +73,27 @@ rxe_packets()
 	cat "/sys/class/net/${rxe_links[$1]}/statistics/tx_packets"
 }
 
+# rxe_lost: how many packets rxe_loss has taken, from both ends together, since it was last called with another percentage.
+rxe_lost()
+{
+	local name
+
+	for name in "${rxe_links[@]}"; do
+		tc -s qdisc show dev "$name" root
+	done | awk '/dropped/ { gsub(/,/, ""); sum += $7 } END { print sum + 0 }'
+}
+
+# rxe_naks: how often one of both devices was told by the other that a packet before had not come: only loss makes that.
+rxe_naks()
+{
+	local name sum=0
+
+	for name in "${rxe_names[@]}"; do
+		sum=$((sum + $(cat "/sys/class/infiniband/$name/ports/1/hw_counters/rcvd_seq_err")))
+	done
+	echo "$sum"
+}
+
 # rxe_link_down I, rxe_link_up I: pulls the plug, and puts it in again. The address stays; the route of its table does not.
 rxe_link_down()
 {
