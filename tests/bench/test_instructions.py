@@ -1,0 +1,52 @@
+#!/usr/bin/python3
+"""tests/bench/instructions: what one page costs, in instructions of farswap's own, does not grow."""
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+INSTRUCTIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "instructions")
+SKIPPED = 77
+# What is aimed at, for each of them; and what there is, rounded up to the next fifty. Lower the second when it can be.
+AIM = 1500
+LIMITS = {
+    "read": 2600,
+    "write": 3250,
+    "write of a new page": 3450,
+    "read, 16 at a time": 1550,
+    "write, 16 at a time": 2000,
+}
+
+
+class Instructions(unittest.TestCase):
+    phases = {}
+
+    def test_a_page_costs_no_more_than_before(self):
+        self.assertEqual(sorted(self.phases), sorted(LIMITS))
+        for name, limit in LIMITS.items():
+            with self.subTest(name):
+                ours = self.phases[name]["ours"]
+                print("%s: %.0f, at most %d, %.0f above the aim" % (name, ours, limit, max(0, ours - AIM)))
+                self.assertLessEqual(ours, limit)
+
+    def test_of_every_room_on_the_path(self):
+        """A room without a figure would have been counted elsewhere."""
+        for name, phase in self.phases.items():
+            for room in ("client/frontend/ublk", "client/vswap", "client/backend/remote", "common/transport/verbs", "common/sys"):
+                self.assertGreater(phase["rooms"][room], 20, name)
+            # A checksum of 4 KiB is not less, with the widest instructions that valgrind knows.
+            self.assertGreater(phase["all"] - phase["ours"], 100, name)
+
+    def test_the_bell_is_rung_once_for_all_that_a_turn_has_brought(self):
+        for name, phase in self.phases.items():
+            self.assertLess(phase["doorbells_per_page"], 0.2 if "16" in name else 1.1, name)
+
+
+if __name__ == "__main__":
+    done = subprocess.run([INSTRUCTIONS, "--json"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        print(done.stdout)
+        sys.exit(done.returncode)
+    Instructions.phases = {phase["name"]: phase for phase in json.loads(done.stdout)["phases"]}
+    unittest.main()

@@ -1,0 +1,249 @@
+#include "tests/fakes/ublk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <liburing.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "client/frontend/ublk/abi.h"
+#include "client/frontend/ublk/internal.h"
+#include "common/base/rand.h"
+
+#define RING_ENTRIES 128u
+#define SECTORS_PER_PAGE (FSW_PAGE_SIZE >> UBLK_SECTOR_SHIFT)
+
+struct fake_tag {
+	uint64_t page;
+	bool busy; /* the server has a request of it */
+};
+
+static struct {
+	struct io_uring_sqe sqes[RING_ENTRIES];
+	struct io_uring_cqe cqes[RING_ENTRIES];
+	unsigned sq_head, sq_flags, cq_head, cq_tail;
+	int event_fd;
+
+	struct ublksrv_io_desc *descs;
+	struct fake_tag tags[RING_ENTRIES];
+	unsigned nr_tags;
+	char pattern[FSW_PAGE_SIZE]; /* of every page, but for its first word */
+
+	struct fake_ublk_load load;
+	struct rand_state rand;
+	uint64_t nr_started, nr_ended;
+	sem_t over;
+} fake;
+
+/* ---- the ring ---- */
+
+static void complete(unsigned tag, int res)
+{
+	assert(fake.cq_tail - fake.cq_head < RING_ENTRIES);
+	fake.cqes[fake.cq_tail % RING_ENTRIES] = (struct io_uring_cqe){ .user_data = tag, .res = res };
+	io_uring_smp_store_release(&fake.cq_tail, fake.cq_tail + 1);
+}
+
+/* For a reactor that does not look by itself. */
+static void wake(void)
+{
+	uint64_t one = 1;
+
+	if (write(fake.event_fd, &one, sizeof(one)) != sizeof(one))
+		abort();
+}
+
+/* ---- requests ---- */
+
+static uint64_t total(void)
+{
+	return fake.load.nr_before + fake.load.nr_requests + fake.load.nr_after;
+}
+
+static void start(unsigned tag)
+{
+	struct ublksrv_io_desc *desc = &fake.descs[tag];
+	uint64_t page = fake.load.in_order ? fake.nr_started % fake.load.nr_pages : rand_below(&fake.rand, fake.load.nr_pages);
+
+	if (fake.nr_started == fake.load.nr_before)
+		fake.load.begin();
+	fake.nr_started++;
+	fake.tags[tag] = (struct fake_tag){ .page = page, .busy = true };
+	desc->op_flags = fake.load.write ? UBLK_IO_OP_WRITE : UBLK_IO_OP_READ;
+	desc->nr_sectors = SECTORS_PER_PAGE;
+	desc->start_sector = page * SECTORS_PER_PAGE;
+	complete(tag, UBLK_IO_RES_OK);
+}
+
+/* The server asks for what a write has. */
+static void give_data(unsigned tag, char *to)
+{
+	memcpy(to, fake.pattern, FSW_PAGE_SIZE);
+	memcpy(to, &fake.tags[tag].page, sizeof(fake.tags[tag].page));
+	complete(tag, UBLK_IO_RES_OK);
+}
+
+static void check_data(unsigned tag, const char *bytes)
+{
+	if (memcmp(bytes, &fake.tags[tag].page, sizeof(fake.tags[tag].page)) != 0 ||
+	    memcmp(bytes + 8, fake.pattern + 8, FSW_PAGE_SIZE - 8) != 0)
+		abort();
+}
+
+static void end(unsigned tag, const struct ublksrv_io_cmd *command)
+{
+	if (!fake.tags[tag].busy || command->result != (int)FSW_PAGE_SIZE)
+		abort();
+	fake.tags[tag].busy = false;
+	if (!fake.load.write)
+		check_data(tag, (const char *)(uintptr_t)command->addr);
+	if (++fake.nr_ended == fake.load.nr_before + fake.load.nr_requests)
+		fake.load.end();
+	if (fake.nr_started < total())
+		start(tag);
+	else if (fake.nr_ended == total())
+		sem_post(&fake.over);
+}
+
+static void carry_out(const struct io_uring_sqe *sqe)
+{
+	struct ublksrv_io_cmd command;
+
+	memcpy(&command, sqe->cmd, sizeof(command));
+	assert(command.tag < fake.nr_tags && sqe->user_data == command.tag);
+	switch (sqe->cmd_op) {
+	case UBLK_ABI_IO(UBLK_IO_FETCH_REQ):
+		break;
+	case UBLK_ABI_IO(UBLK_IO_NEED_GET_DATA):
+		give_data(command.tag, (char *)(uintptr_t)command.addr);
+		break;
+	case UBLK_ABI_IO(UBLK_IO_COMMIT_AND_FETCH_REQ):
+		end(command.tag, &command);
+		break;
+	default:
+		abort();
+	}
+}
+
+int io_uring_submit(struct io_uring *ring)
+{
+	unsigned nr = ring->sq.sqe_tail - fake.sq_head;
+
+	while (fake.sq_head != ring->sq.sqe_tail)
+		carry_out(&fake.sqes[fake.sq_head++ % RING_ENTRIES]);
+	ring->sq.sqe_head = fake.sq_head;
+	return (int)nr;
+}
+
+/* ---- the rest of liburing that the front end uses ---- */
+
+int io_uring_queue_init(unsigned nr_entries, struct io_uring *ring, unsigned flags)
+{
+	assert(nr_entries <= RING_ENTRIES);
+	(void)flags;
+	memset(ring, 0, sizeof(*ring));
+	ring->sq.khead = &fake.sq_head;
+	ring->sq.ktail = &ring->sq.sqe_tail;
+	ring->sq.kflags = &fake.sq_flags;
+	ring->sq.sqes = fake.sqes;
+	ring->sq.ring_entries = RING_ENTRIES;
+	ring->sq.ring_mask = RING_ENTRIES - 1;
+	ring->cq.khead = &fake.cq_head;
+	ring->cq.ktail = &fake.cq_tail;
+	ring->cq.cqes = fake.cqes;
+	ring->cq.ring_entries = RING_ENTRIES;
+	ring->cq.ring_mask = RING_ENTRIES - 1;
+	ring->features = IORING_FEAT_EXT_ARG;
+	fake.event_fd = eventfd(0, EFD_CLOEXEC);
+	ring->ring_fd = ring->enter_ring_fd = fake.event_fd;
+	return fake.event_fd < 0 ? -errno : 0;
+}
+
+void io_uring_queue_exit(struct io_uring *ring)
+{
+	close(ring->ring_fd);
+}
+
+int io_uring_register_files(struct io_uring *ring, const int *files, unsigned nr_files)
+{
+	(void)ring;
+	(void)files;
+	(void)nr_files;
+	return 0;
+}
+
+int io_uring_get_events(struct io_uring *ring)
+{
+	(void)ring;
+	return 0;
+}
+
+/* What an inline function of liburing.h calls when the ring is empty. */
+int __io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **ret_cqe, unsigned nr_submit, unsigned nr_wait,
+		       sigset_t *mask)
+{
+	(void)ring;
+	(void)nr_submit;
+	(void)nr_wait;
+	(void)mask;
+	*ret_cqe = NULL;
+	return -EAGAIN;
+}
+
+/* ---- for who has it ---- */
+
+int fake_ublk_open(unsigned nr_tags)
+{
+	size_t len_bytes = UBLK_MAX_QUEUE_DEPTH * sizeof(struct ublksrv_io_desc);
+	int fd = memfd_create("ublk", MFD_CLOEXEC);
+
+	assert(nr_tags <= RING_ENTRIES);
+	if (fd < 0 || ftruncate(fd, (off_t)len_bytes) < 0)
+		abort();
+	fake.descs = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (fake.descs == MAP_FAILED)
+		abort();
+	fake.nr_tags = nr_tags;
+	for (size_t i = 0; i < FSW_PAGE_SIZE; i += 8) {
+		uint64_t word = rand_next(&fake.rand);
+
+		memcpy(fake.pattern + i, &word, 8);
+	}
+	sem_init(&fake.over, 0, 0);
+	return fd;
+}
+
+static void run_on_reactor(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < fake.load.depth; i++)
+		start(i);
+	wake();
+}
+
+void fake_ublk_run(const struct fake_ublk_load *load)
+{
+	assert(load->depth <= fake.nr_tags && load->depth <= load->nr_before);
+	fake.load = *load;
+	fake.nr_started = fake.nr_ended = 0;
+	sys_reactor_call(load->reactor, run_on_reactor, NULL);
+	while (sem_wait(&fake.over) != 0)
+		;
+}
+
+static void stop_on_reactor(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; i < fake.nr_tags; i++)
+		complete(i, UBLK_IO_RES_ABORT);
+	wake();
+}
+
+void fake_ublk_stop(struct sys_reactor *reactor)
+{
+	sys_reactor_call(reactor, stop_on_reactor, NULL);
+}
