@@ -33,7 +33,8 @@ class Instructions(unittest.TestCase):
     def test_of_every_room_on_the_path(self):
         """A room without a figure would have been counted elsewhere."""
         for name, phase in self.phases.items():
-            for room in ("client/frontend/ublk", "client/vswap", "client/backend/remote", "common/transport/verbs", "common/sys"):
+            for room in ("client/frontend/ublk", "client/vswap", "client/backend/remote", "common/transport/verbs",
+                         "common/sys"):
                 self.assertGreater(phase["rooms"][room], 20, name)
             # A checksum of 4 KiB is not less, with the widest instructions that valgrind knows.
             self.assertGreater(phase["all"] - phase["ours"], 100, name)
