@@ -23,8 +23,8 @@
 #define INSTANCE 1
 #define LEASE 1
 #define KEY 1
-#define SLAB_BYTES (8u << 20)
-#define NR_SLABS 6
+/* One, which is asked for in the first page: while a reactor waits for the answer, it turns as often as the host lets it. */
+#define SLAB_BYTES (64u << 20)
 #define NR_PAGES 8192u /* of the device */
 #define NR_TAGS 64u
 #define SPIN_US 600000000u /* no reactor that has anything to do goes to sleep */
@@ -38,7 +38,7 @@ struct page_path {
 	struct sys_reactor *reactors[2]; /* the queue's, and the mover's */
 	struct vswap *vswap;
 	struct backend *backend;
-	struct backend_slab slabs[NR_SLABS];
+	struct backend_slab slab;
 	struct ublk_queue *queue;
 	int fd;
 };
@@ -99,8 +99,7 @@ static void lender_open(struct page_path *path)
 
 	target_init(&path->target, INSTANCE);
 	target_lease_add(&path->target, LEASE);
-	for (unsigned i = 0; i < NR_SLABS; i++)
-		path->slabs[i].index = target_slab_add(&path->target, LEASE, KEY, SLAB_BYTES);
+	path->slab.index = target_slab_add(&path->target, LEASE, KEY, SLAB_BYTES);
 	path->lender = options.reactor = reactor_create("lender", 0);
 	check("reactor", sys_reactor_start(path->lender));
 	check("lender", verbs_listener_open(&options, &path->listener));
@@ -108,7 +107,7 @@ static void lender_open(struct page_path *path)
 
 static void client_open(struct page_path *path)
 {
-	struct vswap_options options = { .nr_pages = NR_PAGES, .nr_queues = 1, .max_slabs = NR_SLABS };
+	struct vswap_options options = { .nr_pages = NR_PAGES, .nr_queues = 1, .max_slabs = 1 };
 	struct verbs_driver_options driver = { .gid_index = -1, .service_level = -1 };
 	struct remote_options remote = {
 		.name = "lender",
@@ -136,15 +135,11 @@ static void client_open(struct page_path *path)
 	sys_address_format(&address, session.data_address);
 	target_token(LEASE, session.token);
 	check("session", remote_session_begin(path->backend, &session, PATIENCE_MS));
-	for (unsigned i = 0; i < NR_SLABS; i++) {
-		struct backend_slab *slab = &path->slabs[i];
-
-		slab->backend = path->backend;
-		slab->key = KEY;
-		slab->nr_slots = SLAB_BYTES >> FSW_PAGE_SHIFT;
-		slab->session = remote_session_number(path->backend);
-		check("slab", vswap_slab_add(path->vswap, slab));
-	}
+	path->slab.backend = path->backend;
+	path->slab.key = KEY;
+	path->slab.nr_slots = SLAB_BYTES >> FSW_PAGE_SHIFT;
+	path->slab.session = remote_session_number(path->backend);
+	check("slab", vswap_slab_add(path->vswap, &path->slab));
 }
 
 static void queue_open(struct page_path *path)

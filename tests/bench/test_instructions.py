@@ -8,12 +8,13 @@ import unittest
 
 INSTRUCTIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "instructions")
 SKIPPED = 77
-# What is aimed at, for each of them; and what there is, rounded up to the next fifty. Lower the second when it can be.
+# What is aimed at, for each of them; and what there is, rounded up to the next fifty. Lower the second when it can be. Of new
+# pages a little depends on what other threads do meanwhile.
 AIM = 1500
 LIMITS = {
     "read": 2600,
     "write": 3250,
-    "write of a new page": 3450,
+    "write of a new page": 3500,
     "read, 16 at a time": 1550,
     "write, 16 at a time": 2000,
 }
