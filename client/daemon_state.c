@@ -21,7 +21,11 @@ static const char *path_of(const struct settings *settings)
 		return NULL;
 	if (strcmp(settings->state_file, "auto") != 0)
 		return settings->state_file;
-	return may_be_ublk && settings->comp_limit_bytes == 0 && ublk_frontend_probe() == 0 ? SETTINGS_STATE_FILE : NULL;
+	if (!may_be_ublk || ublk_frontend_probe() < 0)
+		return NULL;
+	if (settings->comp_limit_bytes != 0)
+		log_notice("state_file: there is none, since compressed pages do not outlive the daemon (compress_limit)");
+	return settings->comp_limit_bytes == 0 ? SETTINGS_STATE_FILE : NULL;
 }
 
 static void open_folder(const char *path)

@@ -256,7 +256,7 @@ static int check_state_file(const struct settings *settings, char error[CONFIG_E
 
 	if (strcmp(file, "auto") == 0 || strcmp(file, "none") == 0)
 		return 0;
-	if (file[0] != '/' || strcmp(strrchr(file, '/'), "/") == 0)
+	if (file[0] != '/' || file[strlen(file) - 1] == '/')
 		return wrong(error, "state_file: '%s' is neither auto nor none nor the absolute path of a file", file);
 	if (settings->frontend != SETTINGS_AUTO_FRONTEND && settings->frontend != SETTINGS_UBLK &&
 	    settings->frontend != SETTINGS_NBD)

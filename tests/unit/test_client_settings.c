@@ -29,6 +29,7 @@ static struct settings good(void)
 		.rdma_service_level_text = "auto",
 		.name = "client",
 		.admin_socket = "/run/farswap/farswapd.sock",
+		.state_file = "auto",
 	};
 
 	return settings;
@@ -113,6 +114,27 @@ static void test_servers(void **state)
 	assert_wrong(settings, "servers:", "host:port");
 }
 
+static void test_state_file(void **state)
+{
+	static const char *const files[] = { "", "relative", "/", "/run/farswap/" };
+	struct settings settings = good();
+	char error[CONFIG_ERROR_MAX];
+
+	(void)state;
+	snprintf(settings.state_file, sizeof(settings.state_file), "none");
+	assert_int_equal(settings_check(&settings, NR_CPUS, error), 0);
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(files); i++) {
+		snprintf(settings.state_file, sizeof(settings.state_file), "%s", files[i]);
+		assert_wrong(settings, "state_file:", "neither auto nor none");
+	}
+	snprintf(settings.state_file, sizeof(settings.state_file), "/run/farswap/state");
+	assert_wrong(settings, "state_file:", "frontend fuse");
+	settings.frontend = SETTINGS_NBD;
+	assert_int_equal(settings_check(&settings, NR_CPUS, error), 0);
+	settings.comp_limit_bytes = 1ull << 30;
+	assert_wrong(settings, "state_file:", "compress_limit");
+}
+
 static void test_the_rest(void **state)
 {
 	struct settings settings = good();
@@ -182,7 +204,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good_settings_are_completed), cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_servers),			    cmocka_unit_test(test_the_rest),
+		cmocka_unit_test(test_servers),			    cmocka_unit_test(test_state_file),
+		cmocka_unit_test(test_the_rest),
 		cmocka_unit_test(test_command_line),
 	};
 

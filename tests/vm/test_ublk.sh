@@ -71,7 +71,7 @@ is_gone || farswap_fail "$farswap_device is still there"
 farswap_start --size 80M --queues 1 --frontend ublk
 farswap_ready
 unshare --pid --fork --kill-child=KILL --mount-proc "$FARSWAP_BIN_DIR/farswapd" --servers "$farswap_address:7771" --size 40M \
-	--queues 1 --frontend ublk --name other --admin-socket "$farswap_dir/other.admin" --ready-file "$farswap_dir/other.ready" \
+	--queues 1 --frontend ublk --state-file none --name other --admin-socket "$farswap_dir/other.admin" --ready-file "$farswap_dir/other.ready" \
 	>"$farswap_dir/other.log" 2>&1 &
 other=$!
 farswap_wait 60 "a farswapd in a namespace of its own does not start" test -e other.ready
@@ -84,9 +84,9 @@ wait "$other" 2>/dev/null || true
 kill -TERM "$farswap_daemon"
 wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 
-# ---- killed with swap in use ----
+# ---- killed with swap in use, and without a state file: test_restart.sh has one ----
 
-farswap_start --size 80M --queues 2 --frontend ublk
+farswap_start --size 80M --queues 2 --frontend ublk --state-file none
 farswap_ready
 grep -q "turns off the swap of a dead farswapd on $other_device" farswapd.log ||
 	farswap_fail "it does not see that the one in a namespace of its own is dead"
