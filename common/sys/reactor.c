@@ -145,10 +145,13 @@ static unsigned run_turn(struct sys_reactor *reactor)
 	reactor->now_ns = sys_clock_now_ns(reactor->clock);
 	reactor->pending = false;
 	nr += reactor_messages_run(reactor);
-	nr += reactor_watches_run(reactor);
+	if (reactor->nr_events > 0)
+		nr += reactor_watches_run(reactor);
 	nr += reactor_pollers_run(reactor);
-	nr += reactor_timers_run(reactor);
-	nr += reactor_deferred_run(reactor);
+	if (!TAILQ_EMPTY(&reactor->timers) && TAILQ_FIRST(&reactor->timers)->at_ns <= reactor->now_ns)
+		nr += reactor_timers_run(reactor);
+	if (!TAILQ_EMPTY(&reactor->deferred))
+		nr += reactor_deferred_run(reactor);
 	reactor->worked = nr > 0;
 	if (nr > 0)
 		reactor->worked_ns = reactor->now_ns;
