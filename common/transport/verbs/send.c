@@ -46,10 +46,10 @@ struct ibv_send_wr *verbs_send_add(struct verbs_conn *conn, const struct verbs_w
 	if (batch->nr == CONN_BATCH)
 		batch_post(conn);
 	wr = &batch->wrs[batch->nr];
-	memset(wr, 0, sizeof(*wr));
 	if (batch->nr > 0)
 		batch->wrs[batch->nr - 1].next = wr;
 	wr->sg_list = batch->sges[batch->nr++];
+	wr->send_flags = 0;
 	wr->wr_id = conn->next_wr;
 	conn->wrs[conn->next_wr++ & (conn->nr_wrs - 1)] = *record;
 	batch->nr_silent++;
@@ -70,9 +70,16 @@ static unsigned send_gather(struct verbs_conn *conn, const struct transport_op *
 {
 	struct iovec iov[CONN_MAX_SGE];
 	size_t len_bytes;
-	unsigned nr_iov = transport_op_slice(op, op->progress_bytes, iov, conn->max_sge, &len_bytes);
-	unsigned nr = 0;
+	unsigned nr_iov, nr = 0;
 
+	/* A page that is in one piece, as nearly all are. */
+	if (op->nr_iov == 1 && op->progress_bytes == 0 &&
+	    verbs_device_find(conn->device, op->iov[0].iov_base, op->iov[0].iov_len, &conn->memory_hint, &ret_sges[0].lkey)) {
+		ret_sges[0].addr = (uintptr_t)op->iov[0].iov_base;
+		ret_sges[0].length = *ret_len_bytes = (uint32_t)op->iov[0].iov_len;
+		return 1;
+	}
+	nr_iov = transport_op_slice(op, op->progress_bytes, iov, conn->max_sge, &len_bytes);
 	*ret_len_bytes = 0;
 	while (nr < nr_iov && verbs_device_find(conn->device, iov[nr].iov_base, iov[nr].iov_len, &conn->memory_hint,
 						&ret_sges[nr].lkey)) {
@@ -126,17 +133,20 @@ static unsigned send_bounce(struct verbs_conn *conn, const struct transport_op *
 static bool send_part(struct verbs_conn *conn, struct transport_op *op, const struct verbs_place *place)
 {
 	struct verbs_wr record = { .kind = VERBS_WR_OP, .op = op, .skip_bytes = op->progress_bytes, .chunk = -1 };
-	struct ibv_sge sges[CONN_MAX_SGE];
 	struct ibv_send_wr *wr;
+	struct ibv_sge *sges;
 	unsigned nr;
 
+	/* They are gathered where the work request will have them. */
+	if (conn->batch->nr == CONN_BATCH)
+		batch_post(conn);
+	sges = conn->batch->sges[conn->batch->nr];
 	nr = send_gather(conn, op, sges, &record.len_bytes);
 	if (nr == 0)
 		nr = send_bounce(conn, op, &record, sges);
 	if (nr == 0)
 		return false;
 	wr = verbs_send_add(conn, &record);
-	memcpy(wr->sg_list, sges, nr * sizeof(sges[0]));
 	wr->num_sge = (int)nr;
 	wr->opcode = op->opcode == TRANSPORT_READ ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
 	if (op->opcode == TRANSPORT_WRITE && record.len_bytes <= conn->max_inline_bytes)
