@@ -12,11 +12,11 @@ SKIPPED = 77
 # pages a little depends on what other threads do meanwhile.
 AIM = 1500
 LIMITS = {
-    "read": 2600,
-    "write": 3250,
-    "write of a new page": 3500,
-    "read, 16 at a time": 1550,
-    "write, 16 at a time": 2000,
+    "read": 2400,
+    "write": 3100,
+    "write of a new page": 3200,
+    "read, 16 at a time": 1450,
+    "write, 16 at a time": 1950,
 }
 
 

@@ -76,7 +76,7 @@ static void start(unsigned tag)
 	desc->op_flags = fake.load.write ? UBLK_IO_OP_WRITE : UBLK_IO_OP_READ;
 	desc->nr_sectors = SECTORS_PER_PAGE;
 	desc->start_sector = page * SECTORS_PER_PAGE;
-	complete(tag, UBLK_IO_RES_OK);
+	complete(tag, fake.load.write ? UBLK_IO_RES_NEED_GET_DATA : UBLK_IO_RES_OK);
 }
 
 /* The server asks for what a write has. */
@@ -84,6 +84,7 @@ static void give_data(unsigned tag, char *to)
 {
 	memcpy(to, fake.pattern, FSW_PAGE_SIZE);
 	memcpy(to, &fake.tags[tag].page, sizeof(fake.tags[tag].page));
+	fake.descs[tag].addr = (uintptr_t)to; /* as the driver says where it has put them */
 	complete(tag, UBLK_IO_RES_OK);
 }
 
