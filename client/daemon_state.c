@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "client/daemon_private.h"
 #include "client/frontend/ublk/ublk.h"
@@ -26,6 +27,31 @@ static const char *path_of(const struct settings *settings)
 	if (settings->comp_limit_bytes != 0)
 		log_notice("state_file: there is none, since compressed pages do not outlive the daemon (compress_limit)");
 	return settings->comp_limit_bytes == 0 ? SETTINGS_STATE_FILE : NULL;
+}
+
+/*
+ * None is kept this time; but one that is there by default may be needed, and would be led past: settings have changed, or the
+ * driver is not there any more.
+ */
+static int check_none_is_left(const struct daemon *daemon, const struct state_shape *shape)
+{
+	char error[STATE_ERROR_MAX];
+	struct state *state;
+	bool needed;
+
+	if (strcmp(daemon->settings->state_file, "auto") != 0 || access(SETTINGS_STATE_FILE, F_OK) < 0)
+		return 0;
+	/* That of a daemon that runs is its own business. */
+	if (state_open(SETTINGS_STATE_FILE, shape, &state, error) < 0)
+		return 0;
+	needed = state_has_device(state);
+	state_close(state, !needed);
+	if (!needed)
+		return 0;
+	log_error("state_file: %s has the pages of a device of a dead farswapd, which cannot be gone on with as it is set now "
+		  "(frontend, compress_limit, the module ublk_drv); to give them up remove it, to leave them alone set none",
+		  SETTINGS_STATE_FILE);
+	return -EINVAL;
 }
 
 static void open_folder(const char *path)
@@ -57,20 +83,23 @@ static struct state_shape shape_of(const struct settings *settings)
 	return shape;
 }
 
-/* 1: somebody may have pages on the device that was left; 0: nobody can. */
+/* 1: somebody may have pages on the device that was left; 0: nobody can; below 0: that cannot be found out, or is refused. */
 static int is_needed(const struct daemon *daemon)
 {
 	enum settings_frontend wanted = daemon->settings->frontend;
-	uint32_t id;
-	const char *kind = state_device(daemon->kept, &id);
+	struct ublk_device_name name;
+	const char *kind = state_device(daemon->kept, &name.id, &name.flags);
 	bool ublk = strcmp(kind, "ublk") == 0;
+	int ret = kind[0] != '\0';
 
-	if (kind[0] == '\0' || (ublk && !ublk_frontend_is_there(id)))
-		return 0;
+	if (ublk)
+		ret = ublk_frontend_is_there(&name);
+	if (ret <= 0)
+		return ret;
 	if (ublk ? wanted == SETTINGS_UBLK || wanted == SETTINGS_AUTO_FRONTEND : wanted == SETTINGS_NBD)
 		return 1;
-	log_error("frontend: the device of %s that a dead farswapd has left is in use; it must be %s until that is off", kind,
-		  kind);
+	log_error("frontend: it must be %s, since the device that a dead farswapd has left was; or remove the state_file, to "
+		  "give up its pages", kind);
 	return -EINVAL;
 }
 
@@ -104,7 +133,7 @@ int daemon_open_state(struct daemon *daemon)
 	int ret;
 
 	if (!path)
-		return 0;
+		return check_none_is_left(daemon, &shape);
 	open_folder(path);
 	ret = state_open(path, &shape, &daemon->kept, error);
 	if (ret < 0) {

@@ -91,9 +91,11 @@ static const struct surface_kind *find_kind(enum settings_frontend setting)
 static int open_left(struct surface *surface, const struct settings *settings, struct vswap *vswap)
 {
 	const struct surface_kind *kind;
+	uint64_t identity;
 	uint32_t id;
+	const char *left = state_device(surface->state, &id, &identity);
 
-	for (kind = surface_kinds; kind->name && strcmp(kind->name, state_device(surface->state, &id)) != 0; kind++)
+	for (kind = surface_kinds; kind->name && strcmp(kind->name, left) != 0; kind++)
 		;
 	if (!kind->name)
 		return -EUCLEAN;
@@ -149,7 +151,7 @@ int surface_close(struct surface *surface)
 	if (ret < 0)
 		set_frontend(surface, frontend);
 	else if (surface->state)
-		state_set_device(surface->state, "", 0);
+		state_set_device(surface->state, "", 0, 0);
 	return ret;
 }
 

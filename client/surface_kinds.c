@@ -27,9 +27,9 @@ static struct admin_frontend_counters counters_of_nbd(const struct nbd_server_co
 
 /* ---- ublk ---- */
 
-static void ublk_made(void *arg, uint32_t id)
+static void ublk_made(void *arg, const struct ublk_device_name *name)
 {
-	state_set_device(arg, "ublk", id);
+	state_set_device(arg, "ublk", name->id, name->flags);
 }
 
 static int ublk_open(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend)
@@ -37,6 +37,7 @@ static int ublk_open(const struct settings *settings, struct vswap *vswap, struc
 	struct ublk_frontend_options options = {
 		.made = state ? ublk_made : NULL,
 		.made_arg = state,
+		.kept = state ? state_number(state) : 0,
 		.vswap = vswap,
 		.nr_queues = settings->nr_queues,
 		.spin_us = settings->spin_us,
@@ -44,14 +45,16 @@ static int ublk_open(const struct settings *settings, struct vswap *vswap, struc
 		.priority = settings->swap_priority,
 	};
 	struct ublk_frontend *ublk;
-	uint32_t id;
+	struct ublk_device_name name;
 	int ret;
 
 	if (state && state_is_left(state)) {
-		(void)state_device(state, &id);
-		options.again = &id;
+		(void)state_device(state, &name.id, &name.flags);
+		options.again = &name;
 	}
 	ret = ublk_frontend_start(&options, &ublk);
+	if (ret < 0 && state && !options.again)
+		state_set_device(state, "", 0, 0);
 	if (ret == 0)
 		*ret_frontend = ublk;
 	return ret;
@@ -200,10 +203,10 @@ static int nbd_open(const struct settings *settings, struct vswap *vswap, struct
 
 	/* Before anybody can have pages on it. Who had some when the daemon died connects again by itself. */
 	if (state)
-		state_set_device(state, "nbd", 0);
+		state_set_device(state, "nbd", 0, 0);
 	ret = nbd_server_open(&options, &nbd);
 	if (ret < 0 && state && !state_is_left(state))
-		state_set_device(state, "", 0);
+		state_set_device(state, "", 0, 0);
 	if (ret < 0)
 		log_error("nbd_listen: %s: %s", settings->nbd_listen, err_text(ret));
 	else

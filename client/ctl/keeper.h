@@ -45,7 +45,8 @@ int keeper_create(const struct keeper_options *options, struct keeper **ret_keep
 	BASE_MUST_CHECK;
 /*
  * Control thread, before keeper_start and before the reactors turn. Goes on with the session that a dead daemon has left on
- * record, if there is one: gives vswap its slabs again. 0; -ENOMEM; -EUCLEAN: the record is damaged.
+ * record, if there is one: gives vswap its slabs again. 0; -ENOMEM; -EUCLEAN: the record is damaged; -ENODEV:
+ * its transport is not to be had.
  */
 int keeper_resume(struct keeper *keeper) BASE_MUST_CHECK;
 /* Control thread. 0 or a negative errno of pthread_create; nothing runs then. */

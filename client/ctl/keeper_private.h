@@ -78,7 +78,7 @@ bool keeper_stopping(struct keeper *keeper);
 
 /* ---- keeper_session.c: the keeper's thread ---- */
 
-/* Before the thread: 0, and the session that is on record goes on, its slabs with it; or nothing. -ENOMEM, -EUCLEAN. */
+/* Before the thread: 0, and the session that is on record goes on, its slabs with it; or as keeper_resume. */
 int keeper_session_resume(struct keeper *keeper) BASE_MUST_CHECK;
 /* 0 and a session, or a negative errno and nothing. */
 int keeper_session_open(struct keeper *keeper, uint32_t *ret_generation) BASE_MUST_CHECK;

@@ -191,9 +191,11 @@ int keeper_session_resume(struct keeper *keeper)
 	if (record->lease_id == 0 || record->heartbeat_ms == 0 || record->term_ms == 0 ||
 	    !memchr(record->data_address, '\0', sizeof(record->data_address)))
 		return -EUCLEAN;
-	if (record->by_rdma && !session.driver)
-		log_error("%s: its session was by RDMA, which is not to be had now; what it holds will be lost",
-			  keeper->address);
+	if (record->by_rdma ? !session.driver : keeper->options.rdma_only) {
+		log_error("%s: its session was by %s, and can be gone on with by that alone (transport, RDMA devices)",
+			  keeper->address, record->by_rdma ? "RDMA" : "TCP");
+		return -ENODEV;
+	}
 	memset(lease, 0, sizeof(*lease));
 	lease->lease_id = record->lease_id;
 	lease->instance_id = record->instance_id;

@@ -23,7 +23,8 @@ struct state_header {
 	uint32_t record_bytes; /* all of what lies before the items, but for the slabs */
 	uint32_t item_bytes;   /* 0: there are none yet */
 	uint32_t device_id;
-	char device_kind[16]; /* empty: there is no device; else written after the id */
+	uint64_t device_identity;
+	char device_kind[16]; /* empty: there is no device; else written after the two */
 	struct state_shape shape;
 	struct state_session session[STATE_MAX_SESSIONS];
 };
@@ -119,6 +120,7 @@ static void forget_sessions(struct state *state)
 			memset(session, 0, sizeof(*session));
 		session->server[sizeof(session->server) - 1] = '\0';
 	}
+	state->header->device_kind[sizeof(state->header->device_kind) - 1] = '\0';
 }
 
 /* What a daemon has left, which may be anything. `len_bytes` is the length of the file. */
@@ -160,22 +162,35 @@ static bool was_never_used(int fd)
 	return pread(fd, magic, sizeof(magic), 0) >= 0 && memcmp(magic, none, sizeof(none)) == 0;
 }
 
+/* Opens and locks it. -EAGAIN: the one that was opened has been removed meanwhile, by its daemon at its end. */
+static int lock_file(struct state *state, struct stat *st)
+{
+	state->fd = open(state->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (state->fd < 0)
+		return -errno;
+	if (flock(state->fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (fstat(state->fd, st) < 0)
+		return -errno;
+	if (st->st_nlink > 0)
+		return 0;
+	close(state->fd);
+	state->fd = -1;
+	return -EAGAIN;
+}
+
 static int open_file(struct state *state, const struct state_shape *shape, char error[STATE_ERROR_MAX])
 {
 	struct stat st;
 	int ret;
 
-	state->fd = open(state->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (state->fd < 0) {
-		ret = -errno;
-		return failed(error, ret, "state_file: %s: %s", state->path, err_text(ret));
-	}
-	if (flock(state->fd, LOCK_EX | LOCK_NB) < 0) {
-		ret = errno == EWOULDBLOCK ? -EBUSY : -errno;
+	do
+		ret = lock_file(state, &st);
+	while (ret == -EAGAIN);
+	if (ret < 0)
 		return failed(error, ret, "state_file: %s: %s", state->path,
 			      ret == -EBUSY ? "another farswapd has it" : err_text(ret));
-	}
-	if (fstat(state->fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (!S_ISREG(st.st_mode))
 		return failed(error, -EINVAL, "state_file: %s is not a file", state->path);
 	if (was_never_used(state->fd)) {
 		ret = make_anew(state, shape);
@@ -208,7 +223,7 @@ void state_close(struct state *state, bool remove)
 {
 	if (!state)
 		return;
-	/* Before it is unlocked, so that it is not the next one's. */
+	/* While it is locked: who has opened it by now sees that it is gone. */
 	if (remove)
 		unlink(state->path);
 	unmap_records(state);
@@ -246,29 +261,39 @@ int state_discard(struct state *state, const struct state_shape *shape)
 	return make_anew(state, shape);
 }
 
-void state_set_device(struct state *state, const char *kind, uint32_t id)
+void state_set_device(struct state *state, const char *kind, uint32_t id, uint64_t identity)
 {
 	struct state_header *header = state->header;
 
 	assert(strlen(kind) < sizeof(header->device_kind));
 	memset(header->device_kind, 0, sizeof(header->device_kind));
+	atomic_signal_fence(memory_order_release);
 	header->device_id = id;
+	header->device_identity = identity;
 	atomic_signal_fence(memory_order_release);
 	memcpy(header->device_kind, kind, strlen(kind));
 }
 
-const char *state_device(const struct state *state, uint32_t *ret_id)
+const char *state_device(const struct state *state, uint32_t *ret_id, uint64_t *ret_identity)
 {
-	struct state_header *header = state->header;
-
-	header->device_kind[sizeof(header->device_kind) - 1] = '\0';
-	*ret_id = header->device_id;
-	return header->device_kind;
+	*ret_id = state->header->device_id;
+	*ret_identity = state->header->device_identity;
+	return state->header->device_kind;
 }
 
 bool state_has_device(const struct state *state)
 {
-	return state->header->device_kind[0] != '\0';
+	return state->header && state->header->device_kind[0] != '\0';
+}
+
+/* FNV-1a (Fowler, Noll, Vo; 32 bits), folded. */
+unsigned state_number(const struct state *state)
+{
+	uint32_t hash = 2166136261u;
+
+	for (const char *at = state->path; *at; at++)
+		hash = (hash ^ (unsigned char)*at) * 16777619u;
+	return (hash ^ hash >> 12 ^ hash >> 24) % 4095 + 1;
 }
 
 /* ---- records ---- */

@@ -77,7 +77,7 @@ struct state_slab {
 int state_folder_open(const char *path) BASE_MUST_CHECK;
 
 /*
- * Opens the file, or makes it. In a file that a dead daemon has left, nothing is changed yet: state_is_left says so.
+ * Opens the file, or makes it. Of what a dead daemon has left (state_is_left) only sessions are forgotten that had ended.
  *
  * 0; -EBUSY: a daemon that runs has it; -EUCLEAN: it is damaged, or of another version; -ENOMEM; others of open. Each with a
  * line in ret_error that names the file.
@@ -96,9 +96,12 @@ int state_check_shape(const struct state *state, const struct state_shape *shape
 int state_discard(struct state *state, const struct state_shape *shape) BASE_MUST_CHECK;
 
 /* The device whose holders the pages belong to; an empty kind: there was none yet, so nobody holds any. */
-void state_set_device(struct state *state, const char *kind, uint32_t id);
-const char *state_device(const struct state *state, uint32_t *ret_id);
+void state_set_device(struct state *state, const char *kind, uint32_t id, uint64_t identity);
+/* identity: what tells it from others that have the same number before or after it. */
+const char *state_device(const struct state *state, uint32_t *ret_id, uint64_t *ret_identity);
 bool state_has_device(const struct state *state);
+/* A number, 1 .. 4095, that is the same for the same path, and of two paths most likely not. */
+unsigned state_number(const struct state *state);
 
 /* ---- records ---- */
 

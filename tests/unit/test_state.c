@@ -59,7 +59,7 @@ static void leave(void)
 {
 	struct state *state = open_good(&shape);
 
-	state_set_device(state, "ublk", 3);
+	state_set_device(state, "ublk", 3, 7);
 	state_close(state, false);
 }
 
@@ -69,11 +69,13 @@ static void test_a_new_one_has_nothing(void **unused)
 {
 	struct state *state = open_good(&shape);
 	uint64_t nr = 9;
+	uint64_t identity;
 	uint32_t id;
 
 	(void)unused;
 	assert_false(state_is_left(state));
-	assert_string_equal(state_device(state, &id), "");
+	assert_false(state_has_device(state));
+	assert_string_equal(state_device(state, &id, &identity), "");
 	assert_int_equal(state_items_begin(state, ITEM_BYTES, &nr), 0);
 	assert_int_equal(nr, 0);
 	for (id = 0; id < MAX_SLABS; id++)
@@ -87,6 +89,7 @@ static void test_records_are_found_again(void **unused)
 	struct state *state = open_good(&shape);
 	struct state_session *session = state_session_of(state, "a:1"), *other = state_session_of(state, "b:2");
 	char error[STATE_ERROR_MAX];
+	uint64_t identity;
 	uint32_t id;
 
 	(void)unused;
@@ -95,14 +98,16 @@ static void test_records_are_found_again(void **unused)
 	session->lease_id = 77;
 	atomic_store(&session->stands, 1);
 	state_slab_hold(state_slab(state, MAX_SLABS - 1), state_session_number(state, session), 5, 6, 1024);
-	state_set_device(state, "ublk", 3);
+	state_set_device(state, "ublk", 3, 7);
 	state_close(state, false);
 
 	state = open_good(&shape);
 	assert_true(state_is_left(state));
 	assert_int_equal(state_check_shape(state, &shape, error), 0);
-	assert_string_equal(state_device(state, &id), "ublk");
+	assert_true(state_has_device(state));
+	assert_string_equal(state_device(state, &id, &identity), "ublk");
 	assert_int_equal(id, 3);
+	assert_int_equal(identity, 7);
 	session = state_session_of(state, "a:1");
 	assert_int_equal(session->lease_id, 77);
 	assert_int_equal(session->stands, 1);

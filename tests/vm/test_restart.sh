@@ -117,8 +117,20 @@ farswap_start --size 40M --queues 2 --frontend ublk
 grep -q "error: size: " farswapd.log || farswap_fail "it does not say that it is the size"
 start_again
 kill_daemon
-rm "$state_file"
+# Not with a setting that leads past the file; and another farswapd, with a file of its own, leaves the device alone.
+farswap_start "${args[@]}" --compress-limit 8M
+! wait "$farswap_daemon" || farswap_fail "it is led past the state file"
+grep -q "error: state_file: $state_file has the pages" farswapd.log || farswap_fail "it does not say why"
 dead=$farswap_device
+farswap_start "${args[@]}" --state-file /run/farswap/state/other
+farswap_ready
+[ "$farswap_device" != "$dead" ] && farswap_is_swap "$dead" || farswap_fail "$dead was not its device"
+kill -TERM "$farswap_daemon"
+wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+farswap_device=$dead
+start_again
+kill_daemon
+rm "$state_file"
 farswap_start "${args[@]}"
 farswap_ready
 grep -q "turns off the swap of a dead farswapd on $dead" farswapd.log || farswap_fail "it does not give up what it cannot have"

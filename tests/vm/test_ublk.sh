@@ -68,7 +68,7 @@ is_gone || farswap_fail "$farswap_device is still there"
 
 # ---- to whom process numbers mean something else ----
 
-farswap_start --size 80M --queues 1 --frontend ublk
+farswap_start --size 80M --queues 1 --frontend ublk --state-file none
 farswap_ready
 unshare --pid --fork --kill-child=KILL --mount-proc "$FARSWAP_BIN_DIR/farswapd" --servers "$farswap_address:7771" --size 40M \
 	--queues 1 --frontend ublk --state-file none --name other --admin-socket "$farswap_dir/other.admin" --ready-file "$farswap_dir/other.ready" \

@@ -77,13 +77,28 @@ static int take_over(struct ublk_control *control, struct vswap *vswap, const st
 	return ret;
 }
 
+/* Who has its state file may go on with it. */
+static bool is_kept_elsewhere(const struct ublksrv_ctrl_dev_info *info, unsigned kept)
+{
+	unsigned by = info->ublksrv_flags >> UBLK_KEPT_SHIFT & UBLK_KEPT_MASK;
+
+	return by != 0 && by != kept;
+}
+
 /* -EBUSY: its swap cannot be turned off. What else goes wrong is only logged. */
-static int take_down(struct ublk_control *control, struct vswap *vswap, const struct ublksrv_ctrl_dev_info *info)
+static int take_down(struct ublk_control *control, struct vswap *vswap, const struct ublksrv_ctrl_dev_info *info,
+		     unsigned kept)
 {
 	enum frontend_owner_state state = server_state(info);
 	struct ublk_device device;
 	int ret, end;
 
+	if (is_kept_elsewhere(info, kept)) {
+		if (state == FRONTEND_OWNER_DEAD)
+			log_notice("ublk: device %u of a dead farswapd is left alone: a state file has its pages",
+				   info->dev_id);
+		return 0;
+	}
 	/* Where we cannot tell, the kernel can; but not whether a device that has not been started is about to be. */
 	if (state == FRONTEND_OWNER_LIVES || (state == FRONTEND_OWNER_UNKNOWN && info->state == UBLK_S_DEV_DEAD))
 		return 0;
@@ -107,27 +122,27 @@ static int take_down(struct ublk_control *control, struct vswap *vswap, const st
 
 bool ublk_dead_is_ours(const struct ublksrv_ctrl_dev_info *info)
 {
-	return info->ublksrv_flags >> FRONTEND_OWNER_MARK_BITS == UBLK_OURS;
+	return info->ublksrv_flags >> UBLK_OURS_SHIFT == UBLK_OURS;
 }
 
-int ublk_dead_go_on(struct ublk_control *control, struct vswap *vswap, uint32_t id, unsigned nr_queues, unsigned spin_us,
-		    struct ublk_device *device)
+int ublk_dead_go_on(struct ublk_control *control, struct vswap *vswap, const struct ublk_device_name *name, unsigned nr_queues,
+		    unsigned spin_us, struct ublk_device *device)
 {
 	struct ublksrv_ctrl_dev_info info = { 0 };
-	int ret = ublk_control_get_info(control, id, &info);
+	int ret = ublk_control_get_info(control, name->id, &info);
 
-	if (ret == 0 && (!ublk_dead_is_ours(&info) || info.nr_hw_queues > nr_queues))
+	if (ret == 0 && (info.ublksrv_flags != name->flags || info.nr_hw_queues > nr_queues))
 		ret = -EPROTO;
 	if (ret == 0)
-		ret = begin_recovery(control, id, QUIESCE_PATIENCE_MS);
+		ret = begin_recovery(control, name->id, QUIESCE_PATIENCE_MS);
 	if (ret < 0) {
-		log_error("ublk: cannot go on with device %u: %s", id, err_text(ret));
+		log_error("ublk: cannot go on with device %u: %s", name->id, err_text(ret));
 		return ret;
 	}
 	ret = ublk_device_open(device, control, &info, vswap, UBLK_DEVICE_AGAIN, spin_us);
 	if (ret < 0)
 		return ret;
-	ret = ublk_control_end_recovery(control, id);
+	ret = ublk_control_end_recovery(control, name->id);
 	if (ret < 0)
 		log_error("ublk: cannot go on with %s: %s", device->path, err_text(ret));
 	else
@@ -135,7 +150,8 @@ int ublk_dead_go_on(struct ublk_control *control, struct vswap *vswap, uint32_t 
 	return ret;
 }
 
-int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap, const uint32_t *except)
+int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap, unsigned kept,
+			const struct ublk_device_name *except)
 {
 	DIR *dir = opendir(CLASS_DIR);
 	struct dirent *entry;
@@ -152,10 +168,10 @@ int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap, const
 		struct ublksrv_ctrl_dev_info info = { 0 };
 		unsigned id;
 
-		if (sscanf(entry->d_name, "ublkc%u", &id) != 1 || (except && id == *except) ||
+		if (sscanf(entry->d_name, "ublkc%u", &id) != 1 || (except && id == except->id) ||
 		    ublk_control_get_info(control, id, &info) < 0 || !ublk_dead_is_ours(&info))
 			continue;
-		ret = take_down(control, vswap, &info);
+		ret = take_down(control, vswap, &info, kept);
 	}
 	closedir(dir);
 	return ret;

@@ -12,6 +12,7 @@
 
 #include "client/frontend/ublk/control.h"
 #include "client/frontend/ublk/ublk.h"
+#include "client/frontend/owner.h"
 #include "common/mem/region.h"
 #include "common/stats/counter.h"
 
@@ -20,8 +21,16 @@
 #define UBLK_SMALL_BYTES (64u << 10)
 #define UBLK_BIG_BYTES (IO_MAX_PAGES << FSW_PAGE_SHIFT)
 #define UBLK_SECTOR_SHIFT 9
-/* In ublksrv_flags, which are the server's to use, above the mark of its owner (owner.h): the device is one of farswap's. */
-#define UBLK_OURS 0x016661ull
+/*
+ * In ublksrv_flags, which are the server's to use: that the device is one of farswap's, which state file has its pages (a
+ * number of 12 bits, or 0), and the mark of who has made it (owner.h).
+ */
+#define UBLK_OURS 0x661ull
+#define UBLK_OURS_SHIFT 52
+#define UBLK_KEPT_SHIFT FRONTEND_OWNER_MARK_BITS
+#define UBLK_KEPT_MASK 0xfffu
+
+static_assert(UBLK_KEPT_SHIFT + 12 == UBLK_OURS_SHIFT, "all bits are taken");
 
 /*
  * What the kernel must be able to do. A write's data is copied when we have said where to, so that no buffer of the greatest
@@ -121,16 +130,19 @@ void ublk_device_forget(struct ublk_control *control, uint32_t id);
 /* ---- dead.c ---- */
 
 /*
- * Takes down what dead servers of ours have left, but for device `except` (NULL: none). 0; -EBUSY: the swap of one cannot be
- * turned off; the error of looking for them. Whatever else goes wrong with one is logged, and the next is looked at.
+ * Takes down what dead servers of ours have left. Of those whose pages are in a state file (which somebody may go on with),
+ * only such as have been in number `kept`, which has nothing of them any more; and not device `except` (NULL: none). 0; -EBUSY:
+ * the swap of one cannot be turned off; the error of looking for them. Whatever else goes wrong with one is logged, and the
+ * next is looked at.
  */
-int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap, const uint32_t *except) BASE_MUST_CHECK;
+int ublk_dead_take_down(struct ublk_control *control, struct vswap *vswap, unsigned kept,
+			const struct ublk_device_name *except) BASE_MUST_CHECK;
 /*
  * Takes over a dead server's device, with all that waits for answers from it. 0, and *device is served by the vswap, by as
  * many of its queues; -EBUSY: its server lives; others. The log says why not.
  */
-int ublk_dead_go_on(struct ublk_control *control, struct vswap *vswap, uint32_t id, unsigned nr_queues, unsigned spin_us,
-		    struct ublk_device *device) BASE_MUST_CHECK;
+int ublk_dead_go_on(struct ublk_control *control, struct vswap *vswap, const struct ublk_device_name *name, unsigned nr_queues,
+		    unsigned spin_us, struct ublk_device *device) BASE_MUST_CHECK;
 /* Whether it is a device of ours, of whatever server. */
 bool ublk_dead_is_ours(const struct ublksrv_ctrl_dev_info *info);
 

@@ -106,7 +106,7 @@ static int bring_up(struct ublk_frontend *frontend, const struct ublk_frontend_o
 	}
 	tune(info);
 	if (options->made)
-		options->made(options->made_arg, info->dev_id);
+		options->made(options->made_arg, &(struct ublk_device_name){ info->dev_id, info->ublksrv_flags });
 	if (options->swap) {
 		ret = frontend_swap_on("ublk", frontend->device.path, frontend->nr_pages, options->priority);
 		if (ret < 0)
@@ -128,7 +128,7 @@ static int make_device(struct ublk_frontend *frontend, const struct ublk_fronten
 		.dev_id = UBLK_CONTROL_ANY_ID,
 		.ublksrv_pid = getpid(),
 		.flags = UBLK_FLAGS,
-		.ublksrv_flags = UBLK_OURS << FRONTEND_OWNER_MARK_BITS | mark,
+		.ublksrv_flags = UBLK_OURS << UBLK_OURS_SHIFT | (uint64_t)options->kept << UBLK_KEPT_SHIFT | mark,
 	};
 	int ret = ublk_control_add(&frontend->control, &info);
 
@@ -147,7 +147,7 @@ static int make_device(struct ublk_frontend *frontend, const struct ublk_fronten
 static int go_on(struct ublk_frontend *frontend, const struct ublk_frontend_options *options)
 {
 	uint64_t used_bytes;
-	int ret = ublk_dead_go_on(&frontend->control, options->vswap, *options->again, options->nr_queues,
+	int ret = ublk_dead_go_on(&frontend->control, options->vswap, options->again, options->nr_queues,
 				  options->spin_us, &frontend->device);
 
 	if (ret < 0 || !options->swap || swap_area_used_bytes(frontend->device.path, &used_bytes) == 0)
@@ -172,7 +172,7 @@ int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk
 	uint64_t mark;
 	int ret;
 
-	if (options->nr_queues == 0)
+	if (options->nr_queues == 0 || options->kept > UBLK_KEPT_MASK)
 		return -EINVAL;
 	ret = frontend_owner_mark(getpid(), &mark);
 	if (ret < 0) {
@@ -192,7 +192,7 @@ int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk
 	if (options->again)
 		ret = go_on(frontend, options);
 	if (ret == 0)
-		ret = ublk_dead_take_down(&frontend->control, options->vswap, options->again);
+		ret = ublk_dead_take_down(&frontend->control, options->vswap, options->kept, options->again);
 	if (ret == 0 && !options->again)
 		ret = make_device(frontend, options, mark);
 	if (ret < 0)
@@ -207,17 +207,21 @@ out_frontend:
 	return ret;
 }
 
-bool ublk_frontend_is_there(uint32_t id)
+int ublk_frontend_is_there(const struct ublk_device_name *name)
 {
 	struct ublksrv_ctrl_dev_info info = { 0 };
 	struct ublk_control control;
-	bool there;
+	int ret = open_control(&control);
 
-	if (ublk_control_open(&control) < 0)
-		return false;
-	there = ublk_control_get_info(&control, id, &info) == 0 && ublk_dead_is_ours(&info) && info.state != UBLK_S_DEV_DEAD;
+	if (ret < 0)
+		return ret;
+	ret = ublk_control_get_info(&control, name->id, &info);
 	ublk_control_close(&control);
-	return there;
+	if (ret < 0 && ret != -ENODEV && ret != -EINVAL) { /* of Linux since, and before 6.2 */
+		log_error("ublk: cannot look at device %u: %s", name->id, err_text(ret));
+		return ret;
+	}
+	return ret == 0 && info.ublksrv_flags == name->flags && info.state != UBLK_S_DEV_DEAD;
 }
 
 int ublk_frontend_probe(void)

@@ -17,6 +17,12 @@
 
 struct ublk_frontend;
 
+/* What tells a device from all others, also from one that has its number later. */
+struct ublk_device_name {
+	uint32_t id;
+	uint64_t flags; /* that its maker has given it */
+};
+
 struct ublk_frontend_options {
 	struct vswap *vswap;
 	unsigned nr_queues; /* the vswap's queues 0 .. nr_queues - 1 serve; fewer, when there are fewer processors */
@@ -27,9 +33,11 @@ struct ublk_frontend_options {
 	 * The device of a dead server, whose pages the vswap has: it is taken over, and what that server had not answered comes
 	 * again. NULL: a new device.
 	 */
-	const uint32_t *again;
-	/* Called with the device's number before anybody can have pages on it. NULL: nobody asks. */
-	void (*made)(void *arg, uint32_t id);
+	const struct ublk_device_name *again;
+	/* A number, at most 4095, of the state file with its pages, so that nobody takes it down who has another; 0: none. */
+	unsigned kept;
+	/* Called before anybody can have pages on a new device. NULL: nobody asks. */
+	void (*made)(void *arg, const struct ublk_device_name *name);
 	void *made_arg;
 };
 
@@ -54,8 +62,11 @@ struct ublk_frontend_counters {
  */
 int ublk_frontend_start(const struct ublk_frontend_options *options, struct ublk_frontend **ret_frontend) BASE_MUST_CHECK;
 
-/* Whether device `id` is one of ours that has not been stopped, so that a dead server's can be taken over. Control thread. */
-bool ublk_frontend_is_there(uint32_t id);
+/*
+ * Whether this very device is there and has not been stopped, so that it can be taken over from a server that is dead. 1; 0:
+ * no, for certain; below 0: that cannot be found out. Control thread.
+ */
+int ublk_frontend_is_there(const struct ublk_device_name *name) BASE_MUST_CHECK;
 
 /* Whether the driver is there, and may be used: 0, or why not, as ublk_frontend_start says. Control thread. */
 int ublk_frontend_probe(void) BASE_MUST_CHECK;
