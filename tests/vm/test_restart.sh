@@ -124,7 +124,9 @@ grep -q "error: state_file: $state_file has the pages" farswapd.log || farswap_f
 dead=$farswap_device
 farswap_start "${args[@]}" --state-file /run/farswap/state/other
 farswap_ready
-[ "$farswap_device" != "$dead" ] && farswap_is_swap "$dead" || farswap_fail "$dead was not its device"
+if [ "$farswap_device" = "$dead" ] || ! farswap_is_swap "$dead"; then
+	farswap_fail "$dead was not its device"
+fi
 kill -TERM "$farswap_daemon"
 wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 farswap_device=$dead

@@ -105,6 +105,8 @@ farswap_row()
 	arguments=(--frontend "$kind" --transport "$transport")
 	# TCP is what a farswapd does that knows of no transports.
 	[ "$transport" != tcp ] || farswap_knows --transport tcp || arguments=(--frontend "$kind")
+	# Each with a file of its own: one is what there is by default, and two daemons cannot have the same.
+	[ "$kind" != ublk ] || arguments+=(--state-file "/run/farswap/state/$row")
 	if ! farswap_knows "${arguments[@]}"; then
 		row_skip "$row" "$path" link "$(sed -n '1s/^farswapd: //p' "$farswap_dir/reason")"
 		return

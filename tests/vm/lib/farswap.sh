@@ -100,7 +100,8 @@ farswap_swap_by_hand()
 	farswap_start --swap=no "$@"
 	farswap_ready
 	! farswap_is_swap "$farswap_device" || farswap_fail "swap is on"
-	mkswap "$farswap_device" >/dev/null && swapon "$farswap_device" || farswap_fail "swap cannot be turned on by hand"
+	mkswap "$farswap_device" >/dev/null || farswap_fail "mkswap $farswap_device"
+	swapon "$farswap_device" || farswap_fail "swap cannot be turned on by hand"
 	kill -TERM "$farswap_daemon"
 	wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 	! farswap_is_swap "$farswap_device" || farswap_fail "swap that was turned on by hand is still on"
