@@ -53,6 +53,8 @@ farswap_start "${args[@]}"
 farswap_ready
 [ -e "$state_file" ] || farswap_fail "there is no $state_file"
 [ "$(stat -f -c %T /run/farswap/state)" = ramfs ] || farswap_fail "/run/farswap/state is on $(stat -f -c %T /run/farswap/state)"
+# shellcheck disable=SC2034
+cgroup_patient=1
 (
 	status=0
 	cgroup_hog 24M 48 2 || status=$?

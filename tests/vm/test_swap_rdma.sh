@@ -73,6 +73,8 @@ down
 
 # ---- a bad link ----
 
+# shellcheck disable=SC2034
+cgroup_patient=1
 up ublk --read-patience 60s --lost-after 60s
 naks=$(rxe_naks)
 rxe_loss 2

@@ -5,6 +5,10 @@
 # shellcheck source=../../../deploy/quickstart.d/cgroup.sh
 . "$FARSWAP_SOURCE_DIR/deploy/quickstart.d/cgroup.sh"
 
+# Set: who is beyond the limit is slowed down, and not killed. For swap that is slow on purpose: once all that a program has is
+# on its way to it, the kernel has nothing to take, and kills by the limit.
+cgroup_patient=
+
 # cgroup_run LIMIT COMMAND...: runs it with so much memory (48M) and any amount of swap. Its exit status. Sets
 # cgroup_swap_peak_kib to the most swap it had.
 cgroup_swap_peak_kib=
@@ -14,6 +18,9 @@ cgroup_run()
 
 	shift
 	cgroup_find && cgroup_create "farswap-vm-$$" "$limit" || return 1
+	if [ -n "$cgroup_patient" ]; then
+		echo "$limit" >"$cgroup_dir/memory.high" && echo max >"$cgroup_dir/memory.max" || return 1
+	fi
 	sh -c "$cgroup_tend" "$cgroup_dir" >/dev/null 2>&1 &
 	tender=$!
 	# The process that enters it is the one that becomes the command.
