@@ -2,10 +2,10 @@
 # vm: --memory 3G
 # The part of tests/vm/bench_swap that runs in the machine: sets up all rows, and measures each in turn, round by round.
 #
-#   bench_swap.sh wall|instructions MIB LIMIT_MIB ROUNDS PAGE_CLUSTER [ROW...]
+#   bench_swap.sh wall|instructions plain|profile MIB LIMIT_MIB ROUNDS PAGE_CLUSTER [ROW...]
 #
-# In FARSWAP_VM_RESULTS it leaves rows.tsv (row, path, "link" or "local", why it was skipped), passes.jsonl (swap_meter's) and the
-# kernel's release.
+# In FARSWAP_VM_RESULTS it leaves rows.tsv (row, path, "link" or "local", why it was skipped), passes.jsonl (swap_meter's), the
+# kernel's release, and with `profile` for each row what perf says of its last round.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 
@@ -14,8 +14,8 @@ set -euo pipefail
 # shellcheck source=farswap.sh
 . "$FARSWAP_SOURCE_DIR/tests/vm/lib/farswap.sh"
 
-readonly clock=$1 mib=$2 limit_mib=$3 rounds=$4 page_cluster=$5
-shift 5
+readonly clock=$1 profile=$2 mib=$3 limit_mib=$4 rounds=$5 page_cluster=$6
+shift 6
 readonly only=("$@")
 # More than twice of what is used: else the kernel frees the copy of each page that it reads, and must store the page anew.
 readonly device_mib=$((2 * mib + 16))
@@ -182,10 +182,19 @@ rows_up()
 
 # ---- measuring ----
 
+# profile_of ROW: of perf.data.
+profile_of()
+{
+	{
+		perf report -i "$farswap_dir/perf.data" --stdio --sort comm &&
+			perf report -i "$farswap_dir/perf.data" --stdio --sort comm,dso,symbol --percent-limit 0.5
+	} >"$results/profile-$1.txt" 2>"$farswap_dir/perf.log"
+}
+
 # measure ROW ROUND
 measure()
 {
-	local row=$1 disk=${device[$1]} arguments=() process status=0
+	local row=$1 disk=${device[$1]} arguments=() perf=() process status=0
 
 	for process in ${processes[$row]}; do
 		arguments+=(--process "$process")
@@ -195,10 +204,15 @@ measure()
 		swapon --discard=pages "$disk" || farswap_fail "$row: swapon $disk"
 		arguments+=(--cgroup "$cgroup" --limit-mib "$limit_mib")
 	fi
-	timeout 240 "$meter" --row "$row" --round "$2" --mib "$mib" "${arguments[@]}" \
+	# A sample each 100 us of the machine's clock.
+	if [ "$profile" = profile ] && [ "$2" = "$rounds" ]; then
+		perf=(perf record -q -a -e cpu-clock -c 100000 -o "$farswap_dir/perf.data" --)
+	fi
+	timeout 240 "${perf[@]}" "$meter" --row "$row" --round "$2" --mib "$mib" "${arguments[@]}" \
 		--count "sent_0=/sys/class/net/${rxe_links[0]}/statistics/tx_packets" \
 		--count "sent_1=/sys/class/net/${rxe_links[1]}/statistics/tx_packets" >>"$results/passes.jsonl" || status=$?
 	[ -z "$disk" ] || swapoff "$disk" || farswap_fail "$row: swapoff $disk"
+	[ ${#perf[@]} = 0 ] || profile_of "$row" || farswap_fail "$row: perf"
 	# Wrong words are among its figures: they fail the row, and with it the run (swap_table.py).
 	[ "$status" -le 1 ] || farswap_fail "$row: swap_meter ended with $status"
 	farswap_say "round $2: $row$([ "$status" = 0 ] || echo ": words were wrong")"
