@@ -151,12 +151,9 @@ static void remote_hang_up(struct remote *remote, enum backend_state state)
 	remote->in_session = false;
 }
 
-int remote_session_begin(struct backend *backend, const struct remote_session *session, unsigned timeout_ms)
+/* Without a connection yet. */
+static void remote_take_session(struct remote *remote, const struct remote_session *session)
 {
-	struct remote *remote = remote_of(backend);
-	uint64_t deadline_ns = remote_now_ns(remote) + timeout_ms * SYS_NS_PER_MS;
-	int ret = 0;
-
 	assert(!remote->in_session);
 	remote->session = *session;
 	if (!remote->session.driver)
@@ -164,6 +161,15 @@ int remote_session_begin(struct backend *backend, const struct remote_session *s
 	atomic_store_explicit(&remote->transport, remote->session.driver->name, memory_order_relaxed);
 	remote->in_session = true;
 	atomic_fetch_add(&remote->session_number, 1);
+}
+
+int remote_session_begin(struct backend *backend, const struct remote_session *session, unsigned timeout_ms)
+{
+	struct remote *remote = remote_of(backend);
+	uint64_t deadline_ns = remote_now_ns(remote) + timeout_ms * SYS_NS_PER_MS;
+	int ret = 0;
+
+	remote_take_session(remote, session);
 	lock_acquire(&remote->lock);
 	remote_set_state(remote, BACKEND_CONNECTING);
 	lock_release(&remote->lock);
@@ -180,13 +186,7 @@ void remote_session_resume(struct backend *backend, const struct remote_session 
 {
 	struct remote *remote = remote_of(backend);
 
-	assert(!remote->in_session);
-	remote->session = *session;
-	if (!remote->session.driver)
-		remote->session.driver = remote->driver;
-	atomic_store_explicit(&remote->transport, remote->session.driver->name, memory_order_relaxed);
-	remote->in_session = true;
-	atomic_fetch_add(&remote->session_number, 1);
+	remote_take_session(remote, session);
 	for (unsigned i = 0; i < backend->nr_queues; i++)
 		sys_reactor_call(remote->queues[i].reactor, remote_queue_resume, &remote->queues[i]);
 	lock_acquire(&remote->lock);
