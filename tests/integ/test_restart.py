@@ -189,6 +189,28 @@ class Restart(unittest.TestCase):
         self.connect(daemon, verifier)
         self.assertEqual(verifier.check_all(), [])
 
+    def test_one_that_died_before_anybody_could_have_pages(self):
+        daemon = subprocess.Popen([FARSWAPD, "--name", "early", "--size", "32M", "--frontend", "nbd", "--state-file",
+                                   self.state_file, "--admin-socket", os.path.join(self.folder, "early.sock"), "--nbd-listen",
+                                   "unix:" + os.path.join(self.folder, "early.nbd"), "--servers", "127.0.0.1:1",
+                                   "--start-timeout", "1h"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until = time.monotonic() + 60
+            while not os.path.exists(os.path.join(self.folder, "early.sock")):
+                self.assertLess(time.monotonic(), until)
+                time.sleep(0.01)
+        finally:
+            daemon.kill()
+            daemon.wait()
+        self.assertGreater(os.stat(self.state_file).st_size, 0)
+        # Of another size, too: there is nothing that would have to fit.
+        daemon = self.start_daemon([self.start_server("alpha")])
+        self.assertIn("is of no use any more", daemon.log())
+        verifier = self.connect(daemon)
+        verifier.fill(PAGES_PER_MIB)
+        self.assertEqual(verifier.check_all(), [])
+        self.assert_books_are_right(daemon)
+
     def test_a_file_that_is_none(self):
         server = self.start_server("alpha")
         os.mkdir(os.path.dirname(self.state_file))
