@@ -85,7 +85,7 @@ static void *keeper_run(void *arg)
 
 	sys_rcu_thread_init();
 	if (keeper->resumed) {
-		keeper_session_serve(keeper, keeper->last_generation);
+		keeper_session_serve(keeper, keeper->resumed);
 		keeper_session_close(keeper);
 	}
 	while (!keeper_stopping(keeper)) {

@@ -39,7 +39,7 @@ struct keeper {
 	struct keeper_slab_list spare;	   /* for slabs that are to come */
 	unsigned nr_spare;
 	struct state_session *record;	   /* of the session; NULL without a state file */
-	bool resumed;			   /* the first session is one that a dead daemon has left */
+	uint32_t resumed;		   /* generation of the session that a dead daemon has left; 0: none */
 	uint64_t request_number;	   /* of the last call for slabs in this session */
 	bool unanswered;		   /* it failed: what it has lent, or will, is not known */
 	uint64_t release_ns;		   /* when it may be tried again */

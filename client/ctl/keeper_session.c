@@ -212,8 +212,7 @@ int keeper_session_resume(struct keeper *keeper)
 	keeper->accepting = true; /* until it says otherwise */
 	lock_release(&keeper->lock);
 	ret = keeper_slabs_resume(keeper);
-	(void)session_begun(keeper, atomic_load(&record->request_number), atomic_load(&record->unanswered) != 0);
-	keeper->resumed = true;
+	keeper->resumed = session_begun(keeper, atomic_load(&record->request_number), atomic_load(&record->unanswered) != 0);
 	lock_acquire(&keeper->lock);
 	nr_slabs = keeper->info.nr_held;
 	lock_release(&keeper->lock);
