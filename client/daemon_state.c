@@ -38,12 +38,17 @@ static int check_none_is_left(const struct daemon *daemon, const struct state_sh
 	char error[STATE_ERROR_MAX];
 	struct state *state;
 	bool needed;
+	int ret;
 
 	if (strcmp(daemon->settings->state_file, "auto") != 0 || access(SETTINGS_STATE_FILE, F_OK) < 0)
 		return 0;
-	/* That of a daemon that runs is its own business. */
-	if (state_open(SETTINGS_STATE_FILE, shape, &state, error) < 0)
+	ret = state_open(SETTINGS_STATE_FILE, shape, &state, error);
+	if (ret == -EBUSY) /* that of a daemon that runs is its own business */
 		return 0;
+	if (ret < 0) {
+		log_error("%s", error);
+		return ret;
+	}
 	needed = state_has_device(state);
 	state_close(state, !needed);
 	if (!needed)
