@@ -22,18 +22,30 @@
 #define MAX_NODES (1u << 14)
 #define MAX_LEGS (1u << 14)
 #define NR_ADDRESSES (1u << 14) /* of the table; a power of two */
+#define MAX_HELD 4u /* locks at a time */
 #define MIN_SEEN (1u << 12)
 #define MAX_SEEN (1u << 24)
 
 enum mode { MODE_RANDOM, MODE_SEARCH, MODE_AGAIN };
 
-/* Who has done what to an address in one schedule: a bit for each script. Memory may be another's in another schedule. */
+/*
+ * Who has done what to an address in one schedule: a bit for each script. Memory may be another's in another schedule. What
+ * guards it is kept over all of them.
+ */
 struct address {
 	uintptr_t at;
 	uint64_t run; /* number of the schedule */
 	uint8_t readers;
 	uint8_t writers;
-	bool matters; /* in some schedule two have met there */
+	uint8_t nr_guards;
+	/* Of these scripts: in some schedule another has written there, or been there at all, and no lock kept them apart. */
+	uint8_t reads_matter, writes_matter;
+	uintptr_t guard[MAX_HELD]; /* locks that were held whenever somebody was there */
+};
+
+struct held {
+	uintptr_t lock[MAX_HELD];
+	uint8_t nr;
 };
 
 struct seen {
@@ -71,7 +83,7 @@ static struct {
 
 	struct address address[NR_ADDRESSES];
 	uint32_t nr_addresses, nr_mattering;
-	bool learned; /* an address matters of which that was not known before */
+	bool learned; /* an address matters to somebody of which that was not known before */
 
 	struct node node[MAX_NODES];
 	uint32_t nr_nodes;
@@ -82,6 +94,7 @@ static struct {
 	uint32_t depth;
 	uint32_t current, left;
 	bool was_single;
+	struct held held[INTERLEAVE_MAX_SCRIPTS];
 	struct leg leg[MAX_LEGS];
 	uint32_t nr_legs;
 	uint32_t nr_points;
@@ -153,25 +166,86 @@ static struct address *address_find(uintptr_t at)
 	return &search.address[i];
 }
 
+static bool held_has(const struct held *held, uintptr_t lock)
+{
+	uint8_t i;
+
+	for (i = 0; i < held->nr; i++)
+		if (held->lock[i] == lock)
+			return true;
+	return false;
+}
+
+void choice_locked(unsigned script, uintptr_t lock)
+{
+	struct held *held = &search.held[script];
+
+	assert(held->nr < MAX_HELD);
+	held->lock[held->nr++] = lock;
+}
+
+void choice_unlocked(unsigned script, uintptr_t lock)
+{
+	struct held *held = &search.held[script];
+	uint8_t i = 0;
+
+	assert(held_has(held, lock));
+	while (held->lock[i] != lock)
+		i++;
+	held->lock[i] = held->lock[--held->nr];
+}
+
+/* Locks that are not held this time guard it no more. */
+static void address_guard(struct address *address, const struct held *held)
+{
+	uint8_t i = 0;
+
+	while (i < address->nr_guards)
+		if (held_has(held, address->guard[i]))
+			i++;
+		else
+			address->guard[i] = address->guard[--address->nr_guards];
+}
+
+/* Of the scripts in the mask, those that somebody else is met by who is in `others`. */
+static uint8_t who_meets(uint8_t mask, uint8_t others)
+{
+	return (others & (others - 1)) != 0 ? mask : others ? mask & (uint8_t)~others : 0;
+}
+
+static void address_learn(struct address *address)
+{
+	uint8_t reads = address->reads_matter | who_meets(address->readers, address->writers);
+	uint8_t writes = address->writes_matter | who_meets(address->writers, address->readers | address->writers);
+
+	if (reads == address->reads_matter && writes == address->writes_matter)
+		return;
+	search.learned = true;
+	search.nr_mattering += !address->reads_matter && !address->writes_matter;
+	address->reads_matter = reads;
+	address->writes_matter = writes;
+}
+
 bool choice_is_open(unsigned script, uintptr_t at, bool writes)
 {
 	struct address *address = address_find(at);
-	uint8_t all;
+	const struct held *held = &search.held[script];
 
 	choice_arrived(script);
+	if (address->run == 0) {
+		address->nr_guards = held->nr;
+		memcpy(address->guard, held->lock, sizeof(address->guard));
+	}
 	if (address->run != search.nr_run) {
 		address->run = search.nr_run;
 		address->readers = 0;
 		address->writers = 0;
 	}
 	*(writes ? &address->writers : &address->readers) |= (uint8_t)(1u << script);
-	all = address->readers | address->writers;
-	if (!address->matters && address->writers && (all & (all - 1)) != 0) {
-		address->matters = true;
-		search.learned = true;
-		search.nr_mattering++;
-	}
-	return address->matters || search.mode == MODE_AGAIN;
+	address_guard(address, held);
+	if (address->nr_guards == 0)
+		address_learn(address);
+	return ((writes ? address->writes_matter : address->reads_matter) >> script & 1) != 0 || search.mode == MODE_AGAIN;
 }
 
 /* ---- the schedule as text ---- */
@@ -359,6 +433,7 @@ void choice_begin(void)
 	search.current = NOBODY;
 	search.left = search.max_preemptions;
 	search.was_single = false;
+	memset(search.held, 0, sizeof(search.held));
 	search.nr_legs = 0;
 	search.nr_points = 0;
 	search.nr_run++;

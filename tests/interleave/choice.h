@@ -29,6 +29,9 @@ bool choice_next(void) BASE_MUST_CHECK;
 
 /* The script stands before an operation on the address: whether others may go first. */
 bool choice_is_open(unsigned script, uintptr_t at, bool writes);
+/* The script holds the lock; and no longer. */
+void choice_locked(unsigned script, uintptr_t lock);
+void choice_unlocked(unsigned script, uintptr_t lock);
 /* The same where others always may, and at its end. */
 void choice_arrived(unsigned script);
 /* One line, when a schedule is run again to be looked at. */

@@ -105,10 +105,16 @@ void interleave_lock(struct lock_mutex *lock, const char *function, int line) LO
 	}
 	if (pthread_mutex_trylock(&lock->m) != 0)
 		interleave_fail("%s:%d: a lock is taken that is held", function, line);
+	if (script)
+		choice_locked(script_number(script), (uintptr_t)lock);
 }
 
 void interleave_unlock(struct lock_mutex *lock) LOCK_NO_ANALYSIS
 {
+	struct script *script = script_self();
+
+	if (script)
+		choice_unlocked(script_number(script), (uintptr_t)lock);
 	pthread_mutex_unlock(&lock->m);
 }
 

@@ -10,10 +10,11 @@
  * The exploration is depth first, and runs each schedule from the start (Godefroid, "Model checking for programming languages
  * using VeriSoft", 1997), with three reductions, none of which loses an outcome:
  *
- * - Others are only let in where it matters: at an address at which two scripts have met, one of them to write. Which these
- *   are is learned by running; when there is another one, the exploration begins anew. (Take the first step, in any order,
- *   that goes to an address that has not mattered yet and that another script has been at: what came before it commutes into
- *   an order that is explored, and there the two meet.)
+ * - Others are only let in where it matters: before a write to an address that another script goes to as well, before a read
+ *   of one that another writes, and not where a lock keeps them apart, one that is held by whoever goes there (Stoller,
+ *   "Model-checking multi-threaded distributed Java programs", 2000). Which these are is learned by running; when there is
+ *   another one, the exploration begins anew. (Take the first step, in any order, that meets another's in a way that is not
+ *   known yet: what came before it commutes into an order that is explored, and there the two meet.)
  * - There is no point before a lock is released: that step can as well come at once after the one before it (Lipton, 1975).
  * - A state that was seen before is not gone on from. Two states are the same when all memory of the world is, and all stacks,
  *   by a hash of 128 bits.

@@ -148,6 +148,78 @@ static void check_two(void)
 	interleave_expect(atomic_load(&s->counter) == 2);
 }
 
+static void write_and_look_again(void)
+{
+	atomic_store(&s->counter, 1);
+	(void)atomic_load(&s->counter);
+	(void)atomic_load(&s->counter);
+}
+
+static void look_once(void)
+{
+	(void)atomic_load(&s->counter);
+}
+
+/* Two steps each: up to the lock, or to what the other does as well, and from there. 4! / (2! 2!) orders. */
+static void test_what_nobody_can_come_between_adds_no_schedule(void **state)
+{
+	struct interleave_result result;
+
+	(void)state;
+	skip_if_sanitized();
+	result = explore((struct interleave_scenario){ .script = { add_under_lock, add_under_lock }, .check = check_two,
+						       .each = true }, true);
+	assert_int_equal(result.nr_run, 6);
+	result = explore((struct interleave_scenario){ .script = { write_and_look_again, look_once }, .each = true }, true);
+	assert_int_equal(result.nr_run, 6);
+}
+
+static void add_under_lock_of_its_own(unsigned own)
+{
+	lock_acquire(&s->lock[own]);
+	add_by_load_and_store();
+	lock_release(&s->lock[own]);
+}
+
+static void add_under_0(void)
+{
+	add_under_lock_of_its_own(0);
+}
+
+static void add_under_1(void)
+{
+	add_under_lock_of_its_own(1);
+}
+
+static void add_under_1_within_0(void)
+{
+	lock_acquire(&s->lock[0]);
+	add_under_lock_of_its_own(1);
+	lock_release(&s->lock[0]);
+}
+
+static void add_under_0_and_then_without(void)
+{
+	lock_acquire(&s->lock[0]);
+	(void)atomic_load(&s->counter);
+	lock_release(&s->lock[0]);
+	add_by_load_and_store();
+}
+
+static void test_a_lock_guards_only_what_all_take_it_for(void **state)
+{
+	(void)state;
+	(void)explore((struct interleave_scenario){ .script = { add_under_0, add_under_1 }, .check = check_two }, false);
+	(void)explore((struct interleave_scenario){ .script = { add_under_0, add_by_load_and_store },
+						    .check = check_two }, false);
+	(void)explore((struct interleave_scenario){ .script = { add_under_0, add_under_0_and_then_without },
+						    .check = check_two }, false);
+	(void)explore((struct interleave_scenario){ .script = { add_under_1, add_under_1_within_0 }, .check = check_two },
+		      true);
+	(void)explore((struct interleave_scenario){ .script = { add_under_0, add_under_1_within_0 }, .check = check_two },
+		      true);
+}
+
 static void test_a_lost_update_is_found_and_runs_again(void **state)
 {
 	struct interleave_scenario scenario = { .script = { add_by_load_and_store, add_by_load_and_store },
@@ -422,6 +494,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_schedule_is_run_and_counted),
 		cmocka_unit_test(test_what_is_not_shared_adds_no_schedule),
+		cmocka_unit_test(test_what_nobody_can_come_between_adds_no_schedule),
+		cmocka_unit_test(test_a_lock_guards_only_what_all_take_it_for),
 		cmocka_unit_test(test_a_lost_update_is_found_and_runs_again),
 		cmocka_unit_test(test_what_is_not_a_schedule_is_a_failure),
 		cmocka_unit_test(test_a_long_schedule_is_told_whole),
