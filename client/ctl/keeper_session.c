@@ -96,6 +96,7 @@ static int session_connect(struct keeper *keeper, const struct memserver_lease *
 		session.driver = NULL;
 		ret = session_try(keeper, &session, lease->nr_data_addresses, lease->data_address);
 	}
+	explicit_bzero(session.token, sizeof(session.token));
 	if (ret < 0)
 		return ret;
 	record_begin(keeper, &session);
@@ -206,6 +207,7 @@ int keeper_session_resume(struct keeper *keeper)
 	memcpy(session.token, record->token, sizeof(session.token));
 	memcpy(session.data_address, record->data_address, sizeof(session.data_address));
 	remote_session_resume(keeper->options.backend, &session);
+	explicit_bzero(session.token, sizeof(session.token));
 	lock_acquire(&keeper->lock);
 	keeper->info.instance_id = lease->instance_id;
 	keeper->info.slab_bytes = lease->slab_bytes;
