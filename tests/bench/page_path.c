@@ -164,6 +164,7 @@ static void run(struct page_path *path, const struct phase *phase)
 	struct verbs_driver_counters copied;
 
 	load.nr_pages = NR_PAGES;
+	load.nr_pages_each = 1;
 	load.reactor = path->reactors[0];
 	load.begin = page_path_begin;
 	load.end = page_path_end;

@@ -18,8 +18,10 @@
 #define SECTORS_PER_PAGE (FSW_PAGE_SIZE >> UBLK_SECTOR_SHIFT)
 
 struct fake_tag {
-	uint64_t page;
-	bool busy; /* the server has a request of it */
+	uint64_t page; /* from here on it is asked for */
+	unsigned nr_pages;
+	bool busy;  /* the server has a request of it */
+	bool asked; /* it has been asked where to copy this write's data */
 };
 
 static struct {
@@ -64,45 +66,88 @@ static uint64_t total(void)
 	return fake.load.nr_before + fake.load.nr_requests + fake.load.nr_after;
 }
 
-static void start(unsigned tag)
+/* Asks the server for what the tag has yet to do. */
+static void ask(unsigned tag)
 {
 	struct ublksrv_io_desc *desc = &fake.descs[tag];
-	uint64_t page = fake.load.in_order ? fake.nr_started % fake.load.nr_pages : rand_below(&fake.rand, fake.load.nr_pages);
 
-	if (fake.nr_started == fake.load.nr_before)
+	desc->op_flags = fake.load.write ? UBLK_IO_OP_WRITE : UBLK_IO_OP_READ;
+	desc->nr_sectors = fake.tags[tag].nr_pages * SECTORS_PER_PAGE;
+	desc->start_sector = fake.tags[tag].page * SECTORS_PER_PAGE;
+	complete(tag, fake.load.write ? UBLK_IO_RES_NEED_GET_DATA : UBLK_IO_RES_OK);
+}
+
+static void start(unsigned tag)
+{
+	uint64_t nr = fake.load.nr_pages / fake.load.nr_pages_each;
+	uint64_t at = fake.load.in_order ? fake.nr_started % nr : rand_below(&fake.rand, nr);
+
+	if (fake.nr_started == fake.load.nr_before && fake.load.begin)
 		fake.load.begin();
 	fake.nr_started++;
-	fake.tags[tag] = (struct fake_tag){ .page = page, .busy = true };
-	desc->op_flags = fake.load.write ? UBLK_IO_OP_WRITE : UBLK_IO_OP_READ;
-	desc->nr_sectors = SECTORS_PER_PAGE;
-	desc->start_sector = page * SECTORS_PER_PAGE;
-	complete(tag, fake.load.write ? UBLK_IO_RES_NEED_GET_DATA : UBLK_IO_RES_OK);
+	fake.tags[tag] = (struct fake_tag){ .page = at * fake.load.nr_pages_each, .nr_pages = fake.load.nr_pages_each,
+					    .busy = true };
+	ask(tag);
+}
+
+/* How many of the pages the driver can copy now. */
+static unsigned nr_copied(const struct fake_tag *tag)
+{
+	switch (fake.load.copies) {
+	case FAKE_UBLK_COPIES_NOTHING_FIRST:
+		return tag->asked ? tag->nr_pages : 0;
+	case FAKE_UBLK_COPIES_HALF:
+		return tag->nr_pages - tag->nr_pages / 2;
+	case FAKE_UBLK_COPIES_ALL:
+		break;
+	}
+	return tag->nr_pages;
 }
 
 /* The server asks for what a write has. */
 static void give_data(unsigned tag, char *to)
 {
-	memcpy(to, fake.pattern, FSW_PAGE_SIZE);
-	memcpy(to, &fake.tags[tag].page, sizeof(fake.tags[tag].page));
+	unsigned nr = nr_copied(&fake.tags[tag]);
+
+	fake.tags[tag].asked = true;
 	fake.descs[tag].addr = (uintptr_t)to; /* as the driver says where it has put them */
+	if (nr == 0) {
+		ask(tag);
+		return;
+	}
+	for (unsigned i = 0; i < nr; i++) {
+		uint64_t page = fake.tags[tag].page + i;
+
+		memcpy(to + (size_t)i * FSW_PAGE_SIZE, fake.pattern, FSW_PAGE_SIZE);
+		memcpy(to + (size_t)i * FSW_PAGE_SIZE, &page, sizeof(page));
+	}
+	fake.descs[tag].nr_sectors = nr * SECTORS_PER_PAGE;
 	complete(tag, UBLK_IO_RES_OK);
 }
 
-static void check_data(unsigned tag, const char *bytes)
+static void check_data(uint64_t page, const char *bytes)
 {
-	if (memcmp(bytes, &fake.tags[tag].page, sizeof(fake.tags[tag].page)) != 0 ||
-	    memcmp(bytes + 8, fake.pattern + 8, FSW_PAGE_SIZE - 8) != 0)
+	if (memcmp(bytes, &page, sizeof(page)) != 0 || memcmp(bytes + 8, fake.pattern + 8, FSW_PAGE_SIZE - 8) != 0)
 		abort();
 }
 
 static void end(unsigned tag, const struct ublksrv_io_cmd *command)
 {
-	if (!fake.tags[tag].busy || command->result != (int)FSW_PAGE_SIZE)
+	struct fake_tag *request = &fake.tags[tag];
+	unsigned nr = fake.descs[tag].nr_sectors / SECTORS_PER_PAGE;
+
+	if (!request->busy || command->result != (int)(nr * FSW_PAGE_SIZE))
 		abort();
-	fake.tags[tag].busy = false;
-	if (!fake.load.write)
-		check_data(tag, (const char *)(uintptr_t)command->addr);
-	if (++fake.nr_ended == fake.load.nr_before + fake.load.nr_requests)
+	for (unsigned i = 0; i < nr && !fake.load.write; i++)
+		check_data(request->page + i, (const char *)(uintptr_t)command->addr + (size_t)i * FSW_PAGE_SIZE);
+	request->page += nr;
+	request->nr_pages -= nr;
+	if (request->nr_pages > 0) {
+		ask(tag);
+		return;
+	}
+	request->busy = false;
+	if (++fake.nr_ended == fake.load.nr_before + fake.load.nr_requests && fake.load.end)
 		fake.load.end();
 	if (fake.nr_started < total())
 		start(tag);
@@ -134,6 +179,10 @@ int io_uring_submit(struct io_uring *ring)
 {
 	unsigned nr = ring->sq.sqe_tail - fake.sq_head;
 
+	if (fake.load.nr_refused > 0) {
+		fake.load.nr_refused--;
+		return -EAGAIN;
+	}
 	while (fake.sq_head != ring->sq.sqe_tail)
 		carry_out(&fake.sqes[fake.sq_head++ % RING_ENTRIES]);
 	ring->sq.sqe_head = fake.sq_head;
@@ -147,6 +196,7 @@ int io_uring_queue_init(unsigned nr_entries, struct io_uring *ring, unsigned fla
 	assert(nr_entries <= RING_ENTRIES);
 	(void)flags;
 	memset(ring, 0, sizeof(*ring));
+	fake.sq_head = fake.sq_flags = fake.cq_head = fake.cq_tail = 0;
 	ring->sq.khead = &fake.sq_head;
 	ring->sq.ktail = &ring->sq.sqe_tail;
 	ring->sq.kflags = &fake.sq_flags;
@@ -228,7 +278,7 @@ static void run_on_reactor(void *arg)
 
 void fake_ublk_run(const struct fake_ublk_load *load)
 {
-	assert(load->depth <= fake.nr_tags && load->depth <= load->nr_before);
+	assert(load->depth <= fake.nr_tags && load->depth <= load->nr_before && load->nr_pages_each > 0);
 	fake.load = *load;
 	fake.nr_started = fake.nr_ended = 0;
 	sys_reactor_call(load->reactor, run_on_reactor, NULL);

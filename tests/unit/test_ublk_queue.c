@@ -1,0 +1,182 @@
+/* deps: tests_fakes_ublk client_frontend_ublk client_vswap tests_lib */
+/*
+ * A queue of the ublk front end, between a driver of tests/fakes that is short of memory, and the virtual swap layer over
+ * memory. Every page is written, then read: the driver compares it, and ends the program if it is another's.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "client/frontend/ublk/internal.h"
+#include "client/vswap/admin.h"
+#include "common/log/log.h"
+#include "common/sys/rcu.h"
+#include "tests/fakes/ublk.h"
+#include "tests/lib/gate_backend.h"
+
+#define NR_PAGES 4096u
+#define NR_TAGS 32u
+#define SMALL_PAGES (UBLK_SMALL_BYTES / FSW_PAGE_SIZE)
+
+struct bench {
+	struct sys_reactor *reactors[2]; /* the queue's, and the mover's */
+	struct vswap *vswap;
+	struct gate_backend *gate;
+	struct ublk_queue *queue;
+	int fd;
+	unsigned nr_free_big;
+};
+
+static int setup(void **state)
+{
+	const struct vswap_options options = { .nr_pages = NR_PAGES, .nr_queues = 1, .max_slabs = 1, .seed = 1 };
+	struct bench *b = calloc(1, sizeof(*b));
+
+	assert_non_null(b);
+	assert_int_equal(vswap_create(&options, &b->vswap), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct sys_reactor_options reactor = { .name = i ? "mover" : "queue", .cpu = -1 };
+
+		assert_int_equal(sys_reactor_create(&reactor, &b->reactors[i]), 0);
+		vswap_queue_bind(b->vswap, i, b->reactors[i]);
+		assert_int_equal(sys_reactor_start(b->reactors[i]), 0);
+	}
+	b->gate = gate_backend_create(b->reactors, 2);
+	assert_int_equal(vswap_backend_add(b->vswap, gate_backend_backend(b->gate)), 0);
+	assert_int_equal(vswap_slab_add(b->vswap, gate_backend_slab_new(b->gate, 2 * NR_PAGES)), 0);
+	b->queue = aligned_alloc(FSW_CACHE_LINE, sizeof(*b->queue));
+	assert_non_null(b->queue);
+	memset(b->queue, 0, sizeof(*b->queue));
+	b->fd = fake_ublk_open(NR_TAGS);
+	assert_int_equal(ublk_queue_init(b->queue, vswap_queue(b->vswap, 0), b->reactors[0], 0, NR_TAGS, 0), 0);
+	assert_int_equal(ublk_queue_open(b->queue, b->fd, true), 0);
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+	uint64_t nr_wrong;
+
+	fake_ublk_stop(b->reactors[0]);
+	assert_true(ublk_queue_close(b->queue));
+	ublk_queue_done(b->queue);
+	free(b->queue);
+	close(b->fd);
+	for (unsigned i = 0; i < 2; i++)
+		sys_reactor_stop(b->reactors[i]);
+	nr_wrong = vswap_check(b->vswap);
+	vswap_free(b->vswap);
+	gate_backend_free(b->gate);
+	for (unsigned i = 0; i < 2; i++)
+		sys_reactor_free(b->reactors[i]);
+	free(b);
+	assert_int_equal(nr_wrong, 0);
+	return 0;
+}
+
+/* The whole device once, so many pages at a time. */
+static void run(struct bench *b, struct fake_ublk_load load)
+{
+	load.reactor = b->reactors[0];
+	load.nr_pages = NR_PAGES;
+	load.in_order = true;
+	load.nr_before = load.depth;
+	load.nr_requests = NR_PAGES / load.nr_pages_each - load.depth;
+	fake_ublk_run(&load);
+}
+
+static uint64_t nr_writes(struct bench *b)
+{
+	return stats_counter_sum(&b->queue->counters.writes, 1, sizeof(*b->queue));
+}
+
+/* In a turn after the one that has ended the last request. */
+static void count_buffers(void *arg)
+{
+	struct bench *b = arg;
+
+	b->nr_free_big = b->queue->nr_free_big;
+}
+
+static void write_and_read(struct bench *b, struct fake_ublk_load load, uint64_t nr_wanted)
+{
+	uint64_t before = nr_writes(b);
+	struct vswap_stats stats;
+
+	load.write = true;
+	run(b, load);
+	assert_int_equal(nr_writes(b) - before, nr_wanted);
+	vswap_stats(b->vswap, &stats);
+	assert_int_equal(stats.nr_remote, NR_PAGES);
+	load.write = false;
+	run(b, load);
+	sys_reactor_call(b->reactors[0], count_buffers, b);
+	assert_int_equal(b->nr_free_big, UBLK_QUEUE_NR_BIG);
+	assert_int_equal(stats_counter_sum(&b->queue->counters.io_errors, 1, sizeof(*b->queue)), 0);
+}
+
+/* More of them than there are big buffers: some wait. */
+static const struct fake_ublk_load small = { .depth = 8, .nr_pages_each = SMALL_PAGES };
+static const struct fake_ublk_load big = { .depth = 2 * UBLK_QUEUE_NR_BIG, .nr_pages_each = 4 * SMALL_PAGES };
+
+static void test_writes_and_reads_of_every_size(void **state)
+{
+	static const unsigned sizes[] = { 1, SMALL_PAGES, 4 * SMALL_PAGES, IO_MAX_PAGES };
+
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(sizes); i++)
+		write_and_read(*state, (struct fake_ublk_load){ .depth = 8, .nr_pages_each = sizes[i] }, NR_PAGES / sizes[i]);
+	write_and_read(*state, big, NR_PAGES / big.nr_pages_each);
+}
+
+/* What is in the buffer when the driver asks again is not the write's data. */
+static void test_a_write_not_copied_is_asked_for_again(void **state)
+{
+	struct fake_ublk_load load = small;
+
+	load.copies = FAKE_UBLK_COPIES_NOTHING_FIRST;
+	write_and_read(*state, load, NR_PAGES / load.nr_pages_each);
+	load = big;
+	load.copies = FAKE_UBLK_COPIES_NOTHING_FIRST;
+	write_and_read(*state, load, NR_PAGES / load.nr_pages_each);
+}
+
+/* 16 pages are 8 + 4 + 2 + 1 + 1. */
+static void test_a_write_copied_in_part_is_answered_for_that_part(void **state)
+{
+	struct fake_ublk_load load = small;
+
+	static_assert(SMALL_PAGES == 16, "as is counted here");
+	load.copies = FAKE_UBLK_COPIES_HALF;
+	write_and_read(*state, load, NR_PAGES / SMALL_PAGES * 5);
+	load = big;
+	load.copies = FAKE_UBLK_COPIES_HALF;
+	write_and_read(*state, load, NR_PAGES / big.nr_pages_each * 7);
+}
+
+static void test_commands_that_are_not_taken_go_out_later(void **state)
+{
+	struct fake_ublk_load load = big;
+
+	load.nr_refused = 5;
+	write_and_read(*state, load, NR_PAGES / load.nr_pages_each);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_writes_and_reads_of_every_size, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_write_not_copied_is_asked_for_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_write_copied_in_part_is_answered_for_that_part, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_commands_that_are_not_taken_go_out_later, setup, teardown),
+	};
+
+	sys_rcu_thread_init();
+	log_init("test_ublk_queue", LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
