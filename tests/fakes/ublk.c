@@ -270,7 +270,11 @@ int fake_ublk_open(unsigned nr_tags)
 
 static void run_on_reactor(void *arg)
 {
-	(void)arg;
+	const struct fake_ublk_load *load = arg;
+
+	assert(load->depth <= fake.nr_tags && load->depth <= load->nr_before && load->nr_pages_each > 0);
+	fake.load = *load;
+	fake.nr_started = fake.nr_ended = 0;
 	for (unsigned i = 0; i < fake.load.depth; i++)
 		start(i);
 	wake();
@@ -278,10 +282,9 @@ static void run_on_reactor(void *arg)
 
 void fake_ublk_run(const struct fake_ublk_load *load)
 {
-	assert(load->depth <= fake.nr_tags && load->depth <= load->nr_before && load->nr_pages_each > 0);
-	fake.load = *load;
-	fake.nr_started = fake.nr_ended = 0;
-	sys_reactor_call(load->reactor, run_on_reactor, NULL);
+	struct fake_ublk_load copy = *load;
+
+	sys_reactor_call(load->reactor, run_on_reactor, &copy);
 	while (sem_wait(&fake.over) != 0)
 		;
 }
