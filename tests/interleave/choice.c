@@ -126,9 +126,12 @@ static struct seen *seen_place(struct seen *seen, uint32_t room, struct world_ha
 static void seen_grow(void)
 {
 	uint32_t room = search.room ? search.room * 2 : MIN_SEEN, i;
-	struct seen *seen = calloc(room, sizeof(*seen));
+	struct seen *seen;
 
-	assert(seen && room <= MAX_SEEN);
+	if (room > MAX_SEEN)
+		interleave_fail("more than %u states: it needs a bound", search.nr_seen);
+	seen = calloc(room, sizeof(*seen));
+	assert(seen);
 	for (i = 0; i < search.room; i++)
 		if (search.seen[i].used)
 			*seen_place(seen, room, search.seen[i].hash) = search.seen[i];
