@@ -47,11 +47,11 @@ class Service:
         reply_class = factory.GetPrototype(method.output_type)
         streams = next(m.server_streaming for m in self._declared(method) if m.name == method.name)
         kind = self.channel.unary_stream if streams else self.channel.unary_unary
-        stub = kind("/%s/%s" % (self.name, method.name), request_serializer=request_class.SerializeToString,
-                    response_deserializer=reply_class.FromString)
+        invoke = kind("/%s/%s" % (self.name, method.name), request_serializer=request_class.SerializeToString,
+                      response_deserializer=reply_class.FromString)
 
         def call(timeout=None if streams else CALL_TIMEOUT_S, **fields):
-            return stub(request_class(**fields), timeout=timeout, wait_for_ready=True)
+            return invoke(request_class(**fields), timeout=timeout, wait_for_ready=True)
 
         return call
 
