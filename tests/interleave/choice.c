@@ -29,8 +29,8 @@
 enum mode { MODE_RANDOM, MODE_SEARCH, MODE_AGAIN };
 
 /*
- * Who has done what to an address in one schedule: a bit for each script. Memory may be another's in another schedule. What
- * guards it is kept over all of them.
+ * Who has done what to an address in one schedule: a bit for each script. Memory may be another's in another schedule. Whom
+ * that has concerned, and what guards it, is kept over all of them.
  */
 struct address {
 	uintptr_t at;
@@ -38,9 +38,9 @@ struct address {
 	uint8_t readers;
 	uint8_t writers;
 	uint8_t nr_guards;
-	/* Of these scripts: in some schedule another has written there, or been there at all, and no lock kept them apart. */
-	uint8_t reads_matter, writes_matter;
-	uintptr_t guard[MAX_HELD]; /* locks that were held whenever somebody was there */
+	uint8_t reads_meet;	   /* of these scripts: in some schedule another has written there */
+	uint8_t writes_meet;	   /* or been there at all */
+	uintptr_t guard[MAX_HELD]; /* locks that were held whenever somebody was there; with none, it matters who meets */
 };
 
 struct held {
@@ -169,14 +169,14 @@ static struct address *address_find(uintptr_t at)
 	return &search.address[i];
 }
 
-static bool held_has(const struct held *held, uintptr_t lock)
+/* held->nr when it is not one of them. */
+static uint8_t held_find(const struct held *held, uintptr_t lock)
 {
-	uint8_t i;
+	uint8_t i = 0;
 
-	for (i = 0; i < held->nr; i++)
-		if (held->lock[i] == lock)
-			return true;
-	return false;
+	while (i < held->nr && held->lock[i] != lock)
+		i++;
+	return i;
 }
 
 void choice_locked(unsigned script, uintptr_t lock)
@@ -190,11 +190,9 @@ void choice_locked(unsigned script, uintptr_t lock)
 void choice_unlocked(unsigned script, uintptr_t lock)
 {
 	struct held *held = &search.held[script];
-	uint8_t i = 0;
+	uint8_t i = held_find(held, lock);
 
-	assert(held_has(held, lock));
-	while (held->lock[i] != lock)
-		i++;
+	assert(i < held->nr);
 	held->lock[i] = held->lock[--held->nr];
 }
 
@@ -204,35 +202,39 @@ static void address_guard(struct address *address, const struct held *held)
 	uint8_t i = 0;
 
 	while (i < address->nr_guards)
-		if (held_has(held, address->guard[i]))
+		if (held_find(held, address->guard[i]) < held->nr)
 			i++;
 		else
 			address->guard[i] = address->guard[--address->nr_guards];
 }
 
-/* Of the scripts in the mask, those that somebody else is met by who is in `others`. */
+/* Those of the scripts in `mask` for whom there is another one in `others`. */
 static uint8_t who_meets(uint8_t mask, uint8_t others)
 {
-	return (others & (others - 1)) != 0 ? mask : others ? mask & (uint8_t)~others : 0;
+	bool several = (others & (others - 1)) != 0;
+
+	if (others == 0 || several)
+		return several ? mask : 0;
+	return mask & (uint8_t)~others;
 }
 
-static void address_learn(struct address *address)
+static void address_meet(struct address *address)
 {
-	uint8_t reads = address->reads_matter | who_meets(address->readers, address->writers);
-	uint8_t writes = address->writes_matter | who_meets(address->writers, address->readers | address->writers);
+	address->reads_meet |= who_meets(address->readers, address->writers);
+	address->writes_meet |= who_meets(address->writers, address->readers | address->writers);
+}
 
-	if (reads == address->reads_matter && writes == address->writes_matter)
-		return;
-	search.learned = true;
-	search.nr_mattering += !address->reads_matter && !address->writes_matter;
-	address->reads_matter = reads;
-	address->writes_matter = writes;
+/* Before whose reads and writes others are let in, as one number. */
+static unsigned address_matters(const struct address *address)
+{
+	return address->nr_guards > 0 ? 0 : address->reads_meet << 8 | address->writes_meet;
 }
 
 bool choice_is_open(unsigned script, uintptr_t at, bool writes)
 {
 	struct address *address = address_find(at);
 	const struct held *held = &search.held[script];
+	unsigned mattered = address_matters(address), matters;
 
 	choice_arrived(script);
 	if (address->run == 0) {
@@ -246,9 +248,11 @@ bool choice_is_open(unsigned script, uintptr_t at, bool writes)
 	}
 	*(writes ? &address->writers : &address->readers) |= (uint8_t)(1u << script);
 	address_guard(address, held);
-	if (address->nr_guards == 0)
-		address_learn(address);
-	return ((writes ? address->writes_matter : address->reads_matter) >> script & 1) != 0 || search.mode == MODE_AGAIN;
+	address_meet(address);
+	matters = address_matters(address);
+	search.nr_mattering += !mattered && matters;
+	search.learned |= mattered != matters;
+	return (matters >> (writes ? 0 : 8) >> script & 1) != 0 || search.mode == MODE_AGAIN;
 }
 
 /* ---- the schedule as text ---- */
