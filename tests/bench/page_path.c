@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "client/backend/remote/remote.h"
 #include "client/frontend/ublk/internal.h"
@@ -192,7 +191,7 @@ static void page_path_close(struct page_path *path)
 	}
 	ublk_queue_done(path->queue);
 	free(path->queue);
-	close(path->fd);
+	fake_ublk_close(path->fd);
 	remote_session_end(path->backend);
 	sys_reactor_stop(path->reactors[0]);
 	sys_reactor_stop(path->reactors[1]);

@@ -15,6 +15,7 @@
 #include "common/base/rand.h"
 
 #define RING_ENTRIES 128u
+#define DESCS_BYTES (UBLK_MAX_QUEUE_DEPTH * sizeof(struct ublksrv_io_desc))
 #define SECTORS_PER_PAGE (FSW_PAGE_SIZE >> UBLK_SECTOR_SHIFT)
 
 struct fake_tag {
@@ -104,6 +105,12 @@ static unsigned nr_copied(const struct fake_tag *tag)
 	return tag->nr_pages;
 }
 
+static void fill_page(uint64_t page, char *bytes)
+{
+	memcpy(bytes, fake.pattern, FSW_PAGE_SIZE);
+	memcpy(bytes, &page, sizeof(page));
+}
+
 /* The server asks for what a write has. */
 static void give_data(unsigned tag, char *to)
 {
@@ -115,17 +122,13 @@ static void give_data(unsigned tag, char *to)
 		ask(tag);
 		return;
 	}
-	for (unsigned i = 0; i < nr; i++) {
-		uint64_t page = fake.tags[tag].page + i;
-
-		memcpy(to + (size_t)i * FSW_PAGE_SIZE, fake.pattern, FSW_PAGE_SIZE);
-		memcpy(to + (size_t)i * FSW_PAGE_SIZE, &page, sizeof(page));
-	}
+	for (unsigned i = 0; i < nr; i++)
+		fill_page(fake.tags[tag].page + i, to + (size_t)i * FSW_PAGE_SIZE);
 	fake.descs[tag].nr_sectors = nr * SECTORS_PER_PAGE;
 	complete(tag, UBLK_IO_RES_OK);
 }
 
-static void check_data(uint64_t page, const char *bytes)
+static void check_page(uint64_t page, const char *bytes)
 {
 	if (memcmp(bytes, &page, sizeof(page)) != 0 || memcmp(bytes + 8, fake.pattern + 8, FSW_PAGE_SIZE - 8) != 0)
 		abort();
@@ -139,7 +142,7 @@ static void end(unsigned tag, const struct ublksrv_io_cmd *command)
 	if (!request->busy || command->result != (int)(nr * FSW_PAGE_SIZE))
 		abort();
 	for (unsigned i = 0; i < nr && !fake.load.write; i++)
-		check_data(request->page + i, (const char *)(uintptr_t)command->addr + (size_t)i * FSW_PAGE_SIZE);
+		check_page(request->page + i, (const char *)(uintptr_t)command->addr + (size_t)i * FSW_PAGE_SIZE);
 	request->page += nr;
 	request->nr_pages -= nr;
 	if (request->nr_pages > 0) {
@@ -249,13 +252,12 @@ int __io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **ret_cqe, uns
 
 int fake_ublk_open(unsigned nr_tags)
 {
-	size_t len_bytes = UBLK_MAX_QUEUE_DEPTH * sizeof(struct ublksrv_io_desc);
 	int fd = memfd_create("ublk", MFD_CLOEXEC);
 
 	assert(nr_tags <= RING_ENTRIES);
-	if (fd < 0 || ftruncate(fd, (off_t)len_bytes) < 0)
+	if (fd < 0 || ftruncate(fd, (off_t)DESCS_BYTES) < 0)
 		abort();
-	fake.descs = mmap(NULL, len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	fake.descs = mmap(NULL, DESCS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (fake.descs == MAP_FAILED)
 		abort();
 	fake.nr_tags = nr_tags;
@@ -266,6 +268,13 @@ int fake_ublk_open(unsigned nr_tags)
 	}
 	sem_init(&fake.over, 0, 0);
 	return fd;
+}
+
+void fake_ublk_close(int fd)
+{
+	sem_destroy(&fake.over);
+	munmap(fake.descs, DESCS_BYTES);
+	close(fd);
 }
 
 static void run_on_reactor(void *arg)

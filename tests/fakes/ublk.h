@@ -12,8 +12,9 @@
 #include "common/base/base.h"
 #include "common/sys/reactor.h"
 
-/* The character device: for ublk_queue_open, the caller's to close. */
+/* The character device, for ublk_queue_open. One at a time. */
 int fake_ublk_open(unsigned nr_tags);
+void fake_ublk_close(int fd);
 
 /* How far the driver gets when it copies a write's data, for want of memory. */
 enum fake_ublk_copies {
@@ -25,10 +26,10 @@ enum fake_ublk_copies {
 struct fake_ublk_load {
 	struct sys_reactor *reactor; /* the queue's; it runs */
 	bool write;
-	unsigned depth;	      /* requests on their way at a time */
+	unsigned depth;		/* requests on their way at a time */
 	unsigned nr_pages_each; /* at most 512 */
 	enum fake_ublk_copies copies;
-	unsigned nr_refused; /* of the first times that commands are submitted: the kernel takes none */
+	unsigned nr_refused;  /* of the first times that commands are submitted: the kernel takes none */
 	uint64_t nr_pages;    /* of the device, from 0 on */
 	bool in_order;	      /* else at random */
 	uint64_t nr_before;   /* requests before `begin`, */

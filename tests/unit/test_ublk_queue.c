@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,9 +19,10 @@
 
 #define NR_PAGES 4096u
 #define NR_TAGS 32u
+#define SPIN_US 1000u /* a queue that was just busy is looked at in every turn */
 #define SMALL_PAGES (UBLK_SMALL_BYTES / FSW_PAGE_SIZE)
 
-struct bench {
+struct fixture {
 	struct sys_reactor *reactors[2]; /* the queue's, and the mover's */
 	struct vswap *vswap;
 	struct gate_backend *gate;
@@ -34,56 +34,56 @@ struct bench {
 static int setup(void **state)
 {
 	const struct vswap_options options = { .nr_pages = NR_PAGES, .nr_queues = 1, .max_slabs = 1, .seed = 1 };
-	struct bench *b = calloc(1, sizeof(*b));
+	struct fixture *f = calloc(1, sizeof(*f));
 
-	assert_non_null(b);
-	assert_int_equal(vswap_create(&options, &b->vswap), 0);
+	assert_non_null(f);
+	assert_int_equal(vswap_create(&options, &f->vswap), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		const struct sys_reactor_options reactor = { .name = i ? "mover" : "queue", .cpu = -1 };
 
-		assert_int_equal(sys_reactor_create(&reactor, &b->reactors[i]), 0);
-		vswap_queue_bind(b->vswap, i, b->reactors[i]);
-		assert_int_equal(sys_reactor_start(b->reactors[i]), 0);
+		assert_int_equal(sys_reactor_create(&reactor, &f->reactors[i]), 0);
+		vswap_queue_bind(f->vswap, i, f->reactors[i]);
+		assert_int_equal(sys_reactor_start(f->reactors[i]), 0);
 	}
-	b->gate = gate_backend_create(b->reactors, 2);
-	assert_int_equal(vswap_backend_add(b->vswap, gate_backend_backend(b->gate)), 0);
-	assert_int_equal(vswap_slab_add(b->vswap, gate_backend_slab_new(b->gate, 2 * NR_PAGES)), 0);
-	b->queue = aligned_alloc(FSW_CACHE_LINE, sizeof(*b->queue));
-	assert_non_null(b->queue);
-	memset(b->queue, 0, sizeof(*b->queue));
-	b->fd = fake_ublk_open(NR_TAGS);
-	assert_int_equal(ublk_queue_init(b->queue, vswap_queue(b->vswap, 0), b->reactors[0], 0, NR_TAGS, 0), 0);
-	assert_int_equal(ublk_queue_open(b->queue, b->fd, true), 0);
-	*state = b;
+	f->gate = gate_backend_create(f->reactors, 2);
+	assert_int_equal(vswap_backend_add(f->vswap, gate_backend_backend(f->gate)), 0);
+	assert_int_equal(vswap_slab_add(f->vswap, gate_backend_slab_new(f->gate, 2 * NR_PAGES)), 0);
+	f->queue = aligned_alloc(FSW_CACHE_LINE, sizeof(*f->queue));
+	assert_non_null(f->queue);
+	memset(f->queue, 0, sizeof(*f->queue));
+	f->fd = fake_ublk_open(NR_TAGS);
+	assert_int_equal(ublk_queue_init(f->queue, vswap_queue(f->vswap, 0), f->reactors[0], 0, NR_TAGS, SPIN_US), 0);
+	assert_int_equal(ublk_queue_open(f->queue, f->fd, true), 0);
+	*state = f;
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct bench *b = *state;
+	struct fixture *f = *state;
 	uint64_t nr_wrong;
 
-	fake_ublk_stop(b->reactors[0]);
-	assert_true(ublk_queue_close(b->queue));
-	ublk_queue_done(b->queue);
-	free(b->queue);
-	close(b->fd);
+	fake_ublk_stop(f->reactors[0]);
+	assert_true(ublk_queue_close(f->queue));
+	ublk_queue_done(f->queue);
+	free(f->queue);
+	fake_ublk_close(f->fd);
 	for (unsigned i = 0; i < 2; i++)
-		sys_reactor_stop(b->reactors[i]);
-	nr_wrong = vswap_check(b->vswap);
-	vswap_free(b->vswap);
-	gate_backend_free(b->gate);
+		sys_reactor_stop(f->reactors[i]);
+	nr_wrong = vswap_check(f->vswap);
+	vswap_free(f->vswap);
+	gate_backend_free(f->gate);
 	for (unsigned i = 0; i < 2; i++)
-		sys_reactor_free(b->reactors[i]);
-	free(b);
+		sys_reactor_free(f->reactors[i]);
+	free(f);
 	assert_int_equal(nr_wrong, 0);
 	return 0;
 }
 
 /* The whole device once, so many pages at a time. */
-static void run(struct bench *b, struct fake_ublk_load load)
+static void run(struct fixture *f, struct fake_ublk_load load)
 {
-	load.reactor = b->reactors[0];
+	load.reactor = f->reactors[0];
 	load.nr_pages = NR_PAGES;
 	load.in_order = true;
 	load.nr_before = load.depth;
@@ -91,38 +91,39 @@ static void run(struct bench *b, struct fake_ublk_load load)
 	fake_ublk_run(&load);
 }
 
-static uint64_t nr_writes(struct bench *b)
+static uint64_t nr_writes(struct fixture *f)
 {
-	return stats_counter_sum(&b->queue->counters.writes, 1, sizeof(*b->queue));
+	return stats_counter_sum(&f->queue->counters.writes, 1, sizeof(*f->queue));
 }
 
 /* In a turn after the one that has ended the last request. */
 static void count_buffers(void *arg)
 {
-	struct bench *b = arg;
+	struct fixture *f = arg;
 
-	b->nr_free_big = b->queue->nr_free_big;
+	f->nr_free_big = f->queue->nr_free_big;
 }
 
-static void write_and_read(struct bench *b, struct fake_ublk_load load, uint64_t nr_wanted)
+/* nr_wanted: writes that the front end is to have seen. */
+static void write_and_read(struct fixture *f, struct fake_ublk_load load, uint64_t nr_wanted)
 {
-	uint64_t before = nr_writes(b);
+	uint64_t before = nr_writes(f);
 	struct vswap_stats stats;
 
 	load.write = true;
-	run(b, load);
-	assert_int_equal(nr_writes(b) - before, nr_wanted);
-	vswap_stats(b->vswap, &stats);
+	run(f, load);
+	assert_int_equal(nr_writes(f) - before, nr_wanted);
+	vswap_stats(f->vswap, &stats);
 	assert_int_equal(stats.nr_remote, NR_PAGES);
 	load.write = false;
-	run(b, load);
-	sys_reactor_call(b->reactors[0], count_buffers, b);
-	assert_int_equal(b->nr_free_big, UBLK_QUEUE_NR_BIG);
-	assert_int_equal(stats_counter_sum(&b->queue->counters.io_errors, 1, sizeof(*b->queue)), 0);
+	run(f, load);
+	sys_reactor_call(f->reactors[0], count_buffers, f);
+	assert_int_equal(f->nr_free_big, UBLK_QUEUE_NR_BIG);
+	assert_int_equal(stats_counter_sum(&f->queue->counters.io_errors, 1, sizeof(*f->queue)), 0);
 }
 
-/* More of them than there are big buffers: some wait. */
 static const struct fake_ublk_load small = { .depth = 8, .nr_pages_each = SMALL_PAGES };
+/* More of them than there are big buffers: some wait. */
 static const struct fake_ublk_load big = { .depth = 2 * UBLK_QUEUE_NR_BIG, .nr_pages_each = 4 * SMALL_PAGES };
 
 static void test_writes_and_reads_of_every_size(void **state)
