@@ -47,7 +47,7 @@ cgroup_create()
 # swaps fast uses up the inactive pages in less, and is then killed for want of memory although most of it could be swapped
 # out. To read memory.stat brings the counts up to date. A program of its own: a function would keep the shell's files open.
 # shellcheck disable=SC2016,SC2034
-readonly cgroup_tend='while cat "$0/memory.stat"; do sleep 0.1; done'
+readonly cgroup_tend='while cat "$0/memory.stat" >/dev/null 2>&1; do sleep 0.1; done'
 
 # cgroup_remove DIR: kills what is in it and removes it.
 cgroup_remove()

@@ -108,6 +108,7 @@ takedown()
 	# The folder is there before anything else is, and what is noted in it is noted before it is set up.
 	[ -d "$dir" ] || return 0
 
+	process_kill "$dir/steps.pid"
 	if [ -s "$dir/cgroup" ] && ! cgroup_remove "$(cat "$dir/cgroup")"; then
 		takedown_say "the cgroup $(cat "$dir/cgroup") cannot be removed"
 		status=1

@@ -35,8 +35,8 @@ class Interrupted(unittest.TestCase):
     def environment(self):
         return {**os.environ, "TMPDIR": self.folder}
 
-    def run_until(self, stage, number):
-        """Its output and exit status, and the folders that it had, when it gets the signal at that stage."""
+    def run_until(self, stage, number, delay=0):
+        """Its output and exit status, and the folders that it had, when it gets the signal so many seconds after that stage."""
         process = subprocess.Popen([QUICKSTART, "--mib", "256", "--bin-dir", BIN_DIR], env=self.environment(), text=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output = ""
@@ -47,6 +47,7 @@ class Interrupted(unittest.TestCase):
                 break
         self.assertIn(stage, output)
         folders = glob.glob(self.folder + "/*")
+        time.sleep(delay)
         process.send_signal(number)
         output += process.communicate(timeout=150)[0]
         return output, process.returncode, folders
@@ -78,6 +79,14 @@ class Interrupted(unittest.TestCase):
                 output, status, folders = self.run_until(stage, signal.SIGINT)
                 self.assertEqual(status, 130, output)
                 self.assertIn("interrupted", output)
+                self.assert_nothing_left(folders)
+
+    def test_interrupted_at_any_moment(self):
+        """A shell that is just about to substitute a command can lose a signal."""
+        for moment in range(80):
+            with self.subTest(moment=moment):
+                output, status, folders = self.run_until("writing", signal.SIGINT, moment * 100e-6)
+                self.assertEqual(status, 130, output)
                 self.assert_nothing_left(folders)
 
     def test_killed_and_cleaned(self):
