@@ -58,13 +58,13 @@ static bool wrong(struct suspect *suspect, uint64_t evidence_0, uint64_t evidenc
 }
 
 /* Is an entry that is something held, and does a folio stand for it exactly if it says so? */
-static bool check_holders(struct check *check, struct suspect *suspect, const struct table_look *look)
+static bool check_holders(struct suspect *suspect, const struct table_look *look)
 {
 	bool has_folio;
 
 	if (word_tag(look->word) == WORD_NONE)
 		return false;
-	has_folio = swapcache_find(check->vswap, suspect->at) != NULL;
+	has_folio = swapcache_find(look->table, suspect->at) != NULL;
 	if (has_folio != word_is_cached(look->word))
 		return wrong(suspect, look->word, has_folio, "entry %" PRIu64 " is%s cached, and %s folio stands for it",
 			     suspect->at, has_folio ? " not" : "", has_folio ? "a" : "no");
@@ -96,7 +96,7 @@ static bool check_entry(struct check *check, struct suspect *suspect)
 	struct slab *slab;
 
 	table_look(&check->vswap->tables, suspect->at, &look);
-	if (check_holders(check, suspect, &look))
+	if (check_holders(suspect, &look))
 		return true;
 	if (word_is_claimed(look.word))
 		return !check->live &&

@@ -174,7 +174,7 @@ static bool drain_look(struct drain *drain, const struct slab *slab, uint32_t sl
 	struct table_look look;
 
 	item->page = atomic_load_explicit(&slab->reverse[slot], memory_order_relaxed);
-	table_look(&drain->vswap->tables, item->page, &look);
+	vswap_look(vswap_mover_queue(drain->vswap), item->page, &look);
 	item->word = look.word;
 	item->checksum = look.checksum;
 	item->wanted = false;
@@ -305,7 +305,7 @@ static bool drain_wait(struct drain *drain)
 {
 	struct table_look look;
 
-	table_look(&drain->vswap->tables, drain->busy_page, &look);
+	vswap_look(vswap_mover_queue(drain->vswap), drain->busy_page, &look);
 	if (!look.table || !word_is_claimed(look.word))
 		return false;
 	drain->waiter.reactor = drain_reactor(drain);

@@ -35,6 +35,7 @@ struct vswap_queue {
 	struct vswap *vswap;
 	struct sys_reactor *reactor;
 	unsigned index;
+	struct table_recent recent;
 	struct slot_cursor cursor;
 	struct cluster_cursor allocating[CLUSTER_NR_ORDERS];
 	struct store *stores; /* requests for folios, see store.c */
@@ -84,6 +85,17 @@ struct vswap {
 static inline struct vswap_queue *vswap_mover_queue(struct vswap *vswap)
 {
 	return &vswap->queue[vswap->nr_queues - 1];
+}
+
+/* table_find and table_look of the queue's own thread. Read-side section. */
+static inline struct table *vswap_table(struct vswap_queue *queue, uint64_t page)
+{
+	return table_find(&queue->vswap->tables, &queue->recent, page);
+}
+
+static inline void vswap_look(struct vswap_queue *queue, uint64_t page, struct table_look *ret_look)
+{
+	table_look_in(vswap_table(queue, page), page, ret_look);
 }
 
 static inline void vswap_count(_Atomic uint64_t *counter, uint64_t n)

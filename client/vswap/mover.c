@@ -67,7 +67,7 @@ static bool move_item_unchanged(const struct move *move, const struct move_item 
 {
 	struct table_look look;
 
-	table_look(&move->mover->vswap->tables, item->page, &look);
+	vswap_look(vswap_mover_queue(move->mover->vswap), item->page, &look);
 	return word_is_same_backing(look.word, item->word);
 }
 
@@ -101,7 +101,7 @@ static bool move_commit(struct move *move, const struct move_item *item, uint32_
 {
 	struct vswap *vswap = move->mover->vswap;
 	struct vswap_queue *queue = vswap_mover_queue(vswap);
-	struct table *table = table_lookup(&vswap->tables, item->page);
+	struct table *table = vswap_table(queue, item->page);
 	uint64_t fresh = word_next(item->word, move->to->tag, swp_slot(move->to->id, to_slot).val);
 
 	/* Without a pin: in a table that has gone, or is about to, the word is NONE and the swing is refused. */

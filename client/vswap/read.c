@@ -24,7 +24,7 @@ static uint32_t read_extend_run(struct io_segment *segment, const struct table_l
 
 	io->vs.checksum[segment->next] = first->checksum;
 	for (; nr < room; nr++) {
-		table_look(&io->vs.queue->vswap->tables, io->page + segment->next + nr, &look);
+		vswap_look(io->vs.queue, io->page + segment->next + nr, &look);
 		if (word_is_claimed(look.word) || segment->slot + nr >= segment->slab->nr_slots ||
 		    !vswap_word_is_at(look.word, segment->slab, segment->slot + nr))
 			break;
@@ -59,7 +59,7 @@ static void read_compressed(struct io_segment *segment, const struct table_look 
 		segment->next++;
 		return;
 	}
-	table_look(&queue->vswap->tables, page, &now);
+	vswap_look(queue, page, &now);
 	if (!word_is_same_backing(now.word, look->word))
 		return;
 	vswap_count(&queue->counters.nr_checksum_errors, 1);
@@ -73,12 +73,11 @@ static void read_compressed(struct io_segment *segment, const struct table_look 
 bool read_segment_step(struct io_segment *segment)
 {
 	struct fsw_io *io = segment->io;
-	struct vswap *vswap = io->vs.queue->vswap;
 
 	while (segment->next < segment->end && io->vs.status == 0) {
 		struct table_look look;
 
-		table_look(&vswap->tables, io->page + segment->next, &look);
+		vswap_look(io->vs.queue, io->page + segment->next, &look);
 		if (!look.table) {
 			read_zeros(segment);
 			continue;
@@ -136,7 +135,7 @@ static void read_poison_run(struct io_segment *segment)
 	for (i = 0; i < segment->nr_run; i++) {
 		struct table_look look;
 
-		table_look(&io->vs.queue->vswap->tables, io->page + segment->next + i, &look);
+		vswap_look(io->vs.queue, io->page + segment->next + i, &look);
 		if (!word_is_claimed(look.word) && vswap_word_is_at(look.word, segment->slab, segment->slot + i))
 			poison_entry(io->vs.queue, io->page + segment->next + i, look.word);
 	}
@@ -148,7 +147,7 @@ static void read_run_failed(struct io_segment *segment, int err)
 	struct fsw_io *io = segment->io;
 	struct table_look look;
 
-	table_look(&io->vs.queue->vswap->tables, io->page + segment->next, &look);
+	vswap_look(io->vs.queue, io->page + segment->next, &look);
 	if ((word_is_claimed(look.word) || !vswap_word_is_at(look.word, segment->slab, segment->slot)) &&
 	    ++segment->attempt < READ_MAX_ATTEMPTS) {
 		segment->nr_wrong = 0;
@@ -192,7 +191,7 @@ static void read_mismatch(struct io_segment *segment, bool first)
 	uint64_t page = io->page + segment->next, left_out;
 	struct table_look look;
 
-	table_look(&io->vs.queue->vswap->tables, page, &look);
+	vswap_look(io->vs.queue, page, &look);
 	if (!first || !word_is_same_backing(look.word, segment->word)) {
 		segment->attempt = 1;
 		segment->nr_wrong = 0;

@@ -92,9 +92,9 @@ static void rebuild_pool(struct vswap *vswap)
 }
 
 /* A folio that is not there any more holds nothing. False when nobody holds the entry then. */
-static bool rebuild_holders(const struct vswap *vswap, uint64_t entry, uint64_t *word)
+static bool rebuild_holders(struct table *table, uint64_t entry, uint64_t *word)
 {
-	if (word_is_cached(*word) && !swapcache_find(vswap, entry))
+	if (word_is_cached(*word) && !swapcache_find(table, entry))
 		*word &= ~WORD_CACHED;
 	if (word_tag(*word) == WORD_FOLIO && !word_is_cached(*word) && word_count(*word) != 0)
 		*word = word_next(*word, WORD_POISON, 0);
@@ -116,7 +116,7 @@ static uint32_t rebuild_table(struct rebuild *rebuild, struct table *table, uint
 		}
 		if (word_tag(word) == WORD_NONE)
 			continue;
-		if (!rebuild_holders(rebuild->vswap, first + i, &word)) {
+		if (!rebuild_holders(table, first + i, &word)) {
 			atomic_store_explicit(&table->word[i], word_next(word, WORD_NONE, 0), memory_order_relaxed);
 			continue;
 		}

@@ -163,7 +163,7 @@ int vswap_set_same(struct vswap_queue *queue, struct folio *folio, uint32_t page
 		return err;
 	if (value > WORD_PAYLOAD_MAX)
 		return -ERANGE;
-	table = table_lookup(&vswap->tables, entry); /* stays: the entry is live */
+	table = vswap_table(queue, entry); /* stays: the entry is live */
 	epoch = epoch_enter(&vswap->epoch, &queue->epoch);
 	do /* a move may be quicker */
 		word = atomic_load_explicit(table_word(table, entry), memory_order_acquire);
@@ -175,9 +175,9 @@ int vswap_set_same(struct vswap_queue *queue, struct folio *folio, uint32_t page
 }
 
 /* Bytes that are nowhere but in a folio cannot be read into it. */
-static bool store_is_backed(const struct vswap *vswap, const struct folio *folio)
+static bool store_is_backed(struct vswap_queue *queue, const struct folio *folio)
 {
-	struct table *table = table_lookup(&vswap->tables, folio->swap.val);
+	struct table *table = vswap_table(queue, folio->swap.val);
 	uint32_t i;
 
 	for (i = 0; i < folio_nr_pages(folio); i++)
@@ -191,7 +191,7 @@ int swap_read_folio(struct vswap_queue *queue, struct folio *folio, folio_done d
 {
 	int err = store_check_folio(folio);
 
-	if (err == 0 && !store_is_backed(queue->vswap, folio))
+	if (err == 0 && !store_is_backed(queue, folio))
 		err = -EINVAL;
 	if (err == 0 && !queue->stores)
 		err = -EBUSY;
@@ -283,7 +283,7 @@ static int hibernation_io(struct vswap_queue *queue, swp_entry_t entry, enum io_
 	uint32_t count = swp_swapcount(queue, entry);
 	struct store *store;
 
-	if ((uintptr_t)page % FSW_PAGE_SIZE != 0 || count == 0 || swapcache_find(queue->vswap, entry.val))
+	if ((uintptr_t)page % FSW_PAGE_SIZE != 0 || count == 0 || swapcache_find(vswap_table(queue, entry.val), entry.val))
 		return -EINVAL; /* not one, or its bytes are a folio's */
 	store = count == 1 ? store_get(queue) : NULL;
 	if (!store)
@@ -312,7 +312,7 @@ int swap_free_hibernation_slot(struct vswap_queue *queue, swp_entry_t entry)
 
 	if (!swap_range_is_valid(queue->vswap, entry.val, 1))
 		return -ENOENT;
-	table = table_lookup(&queue->vswap->tables, entry.val);
+	table = vswap_table(queue, entry.val);
 	word = table ? atomic_load_explicit(table_word(table, entry.val), memory_order_acquire) : 0;
 	if (word_count(word) == 0 || word_is_cached(word))
 		return -ENOENT;

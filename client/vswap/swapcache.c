@@ -311,7 +311,7 @@ int swapcache_clear(struct vswap_queue *queue, struct folio *folio, swp_entry_t 
 		return -ENOENT;
 	if (folio_flags(folio) & FOLIO_UNDER_IO)
 		return -EBUSY;
-	table = table_lookup(&queue->vswap->tables, entry.val); /* stays: its entries are live */
+	table = vswap_table(queue, entry.val); /* stays: its entries are live */
 	if ((folio_flags(folio) & FOLIO_DIRTY) && !swapcache_is_unheld(folio, table))
 		return -EBUSY;
 	swapcache_remove(queue, folio, table);
@@ -329,7 +329,7 @@ bool folio_free_swap(struct vswap_queue *queue, struct folio *folio)
 
 	if (!folio_is_in_cache(folio) || (folio_flags(folio) & FOLIO_UNDER_IO))
 		return false;
-	table = table_lookup(&queue->vswap->tables, folio->swap.val);
+	table = vswap_table(queue, folio->swap.val);
 	if (!swapcache_is_unheld(folio, table))
 		return false;
 	folio_set_flags(folio, FOLIO_DIRTY);
@@ -344,7 +344,7 @@ void swapcache_drop_unheld(struct vswap_queue *queue, struct folio *folio)
 
 	if (!(flags & FOLIO_SWAPCACHE) || (flags & (FOLIO_DIRTY | FOLIO_UNDER_IO)))
 		return;
-	table = table_lookup(&queue->vswap->tables, folio->swap.val);
+	table = vswap_table(queue, folio->swap.val);
 	if (swapcache_is_unheld(folio, table))
 		swapcache_remove(queue, folio, table);
 }
@@ -380,7 +380,7 @@ static void swapcache_see_to_unheld(struct vswap_queue *queue, struct table *tab
 
 		if (!word_is_cached(word) || word_count(word) != 0)
 			continue;
-		folio = swapcache_find(queue->vswap, entry + i);
+		folio = swapcache_find(table, entry + i);
 		if (!folio || folio == last || !folio_tryget(folio))
 			continue;
 		last = folio;
@@ -393,9 +393,8 @@ static void swapcache_see_to_unheld(struct vswap_queue *queue, struct table *tab
 
 /* ---- lookups ---- */
 
-struct folio *swapcache_find(const struct vswap *vswap, uint64_t entry)
+struct folio *swapcache_find(struct table *table, uint64_t entry)
 {
-	struct table *table = table_lookup(&vswap->tables, entry);
 	struct table_folios *folios = table ? atomic_load_explicit(&table->folios, memory_order_acquire) : NULL;
 
 	return folios ? atomic_load_explicit(&folios->folio[entry % TABLE_ENTRIES], memory_order_acquire) : NULL;
@@ -407,13 +406,13 @@ struct folio *swap_cache_get_folio(struct vswap_queue *queue, swp_entry_t entry)
 
 	if (!swap_range_is_valid(queue->vswap, entry.val, 1))
 		return NULL;
-	folio = swapcache_find(queue->vswap, entry.val);
+	folio = swapcache_find(vswap_table(queue, entry.val), entry.val);
 	return folio && folio_tryget(folio) ? folio : NULL;
 }
 
-static uint64_t swap_word(const struct vswap *vswap, uint64_t entry)
+static uint64_t swap_word(struct vswap_queue *queue, uint64_t entry)
 {
-	struct table *table = table_lookup(&vswap->tables, entry);
+	struct table *table = vswap_table(queue, entry);
 
 	return table ? atomic_load_explicit(table_word(table, entry), memory_order_acquire) : 0;
 }
@@ -428,25 +427,23 @@ static bool word_is_not_in_cache(uint64_t word)
 	return word_tag(word) != WORD_NONE && !word_is_cached(word);
 }
 
-static uint64_t swap_batch(const struct vswap *vswap, uint64_t entry, uint64_t max, bool (*holds)(uint64_t word))
+static uint64_t swap_batch(struct vswap_queue *queue, uint64_t entry, uint64_t max, bool (*holds)(uint64_t word))
 {
 	uint64_t nr = 0;
 
-	if (!swap_range_is_valid(vswap, entry, 1))
-		return 0;
-	while (nr < max && swap_range_is_valid(vswap, entry + nr, 1) && holds(swap_word(vswap, entry + nr)))
+	while (nr < max && swap_range_is_valid(queue->vswap, entry + nr, 1) && holds(swap_word(queue, entry + nr)))
 		nr++;
 	return nr;
 }
 
 uint64_t vswap_swapcache_only(struct vswap_queue *queue, swp_entry_t entry, uint64_t nr)
 {
-	return swap_batch(queue->vswap, entry.val, nr, word_is_cache_only);
+	return swap_batch(queue, entry.val, nr, word_is_cache_only);
 }
 
 uint64_t non_swapcache_batch(struct vswap_queue *queue, swp_entry_t entry, uint64_t max)
 {
-	return swap_batch(queue->vswap, entry.val, max, word_is_not_in_cache);
+	return swap_batch(queue, entry.val, max, word_is_not_in_cache);
 }
 
 /* ---- counts ---- */
@@ -457,7 +454,7 @@ int folio_dup_swap(struct vswap_queue *queue, struct folio *folio, uint32_t page
 
 	if (!folio_is_in_cache(folio) || (page != FOLIO_ALL && page >= folio_nr_pages(folio)))
 		return -EINVAL;
-	table = table_lookup(&queue->vswap->tables, folio->swap.val); /* stays: the entries are live */
+	table = vswap_table(queue, folio->swap.val); /* stays: the entries are live */
 	if (page == FOLIO_ALL)
 		return swap_count_up_run(queue->vswap, table, folio->swap.val, folio_nr_pages(folio), 0);
 	return swap_count_up(queue->vswap, table, folio->swap.val + page, 0);
@@ -471,7 +468,7 @@ int folio_put_swap(struct vswap_queue *queue, struct folio *folio, uint32_t page
 
 	if (!folio_is_in_cache(folio) || (page != FOLIO_ALL && page >= folio_nr_pages(folio)))
 		return -EINVAL;
-	table = table_lookup(&queue->vswap->tables, folio->swap.val);
+	table = vswap_table(queue, folio->swap.val);
 	lock_acquire(&table->lock);
 	for (i = first; i < end && err == 0; i++)
 		if (word_count(atomic_load_explicit(table_word(table, folio->swap.val + i), memory_order_relaxed)) == 0)
@@ -488,7 +485,7 @@ int swap_dup_entry_direct(struct vswap_queue *queue, swp_entry_t entry)
 
 	if (!swap_range_is_valid(queue->vswap, entry.val, 1))
 		return -ENOENT;
-	table = table_lookup(&queue->vswap->tables, entry.val); /* stays: the caller holds an entry of it */
+	table = vswap_table(queue, entry.val); /* stays: the caller holds an entry of it */
 	return table ? swap_count_up(queue->vswap, table, entry.val, 1) : -ENOENT;
 }
 
@@ -503,7 +500,7 @@ int swap_duplicate_nr(struct vswap_queue *queue, swp_entry_t entry, uint32_t nr)
 
 	if (!swap_run_is_valid(queue->vswap, entry.val, nr))
 		return -EINVAL;
-	table = table_lookup(&queue->vswap->tables, entry.val);
+	table = vswap_table(queue, entry.val);
 	return table ? swap_count_up_run(queue->vswap, table, entry.val, nr, 1) : -ENOENT;
 }
 
@@ -583,7 +580,7 @@ uint32_t swp_swapcount(struct vswap_queue *queue, swp_entry_t entry)
 	struct table *table = NULL;
 
 	if (swap_range_is_valid(queue->vswap, entry.val, 1))
-		table = table_lookup(&queue->vswap->tables, entry.val);
+		table = vswap_table(queue, entry.val);
 	return table ? swap_count(queue->vswap, table, entry.val) : 0;
 }
 
@@ -593,7 +590,7 @@ bool folio_swapped(struct vswap_queue *queue, struct folio *folio)
 
 	if (!folio_is_in_cache(folio))
 		return false;
-	table = table_lookup(&queue->vswap->tables, folio->swap.val);
+	table = vswap_table(queue, folio->swap.val);
 	return !swapcache_is_unheld(folio, table);
 }
 
@@ -606,12 +603,12 @@ bool vswap_tryget(struct vswap_queue *queue, swp_entry_t entry)
 
 void vswap_put(struct vswap_queue *queue, swp_entry_t entry)
 {
-	table_unpin(table_lookup(&queue->vswap->tables, entry.val), 0);
+	table_unpin(vswap_table(queue, entry.val), 0);
 }
 
 int swp_entry_to_swp_slot(struct vswap_queue *queue, swp_entry_t entry, swp_slot_t *ret_slot)
 {
-	uint64_t word = swap_range_is_valid(queue->vswap, entry.val, 1) ? swap_word(queue->vswap, entry.val) : 0;
+	uint64_t word = swap_range_is_valid(queue->vswap, entry.val, 1) ? swap_word(queue, entry.val) : 0;
 
 	if (word_tag(word) == WORD_NONE)
 		return -ENOENT;
@@ -635,7 +632,7 @@ int swp_slot_to_swp_entry(struct vswap_queue *queue, swp_slot_t slot, swp_entry_
 	    !(atomic_load_explicit(&slab->used[index / 64], memory_order_acquire) >> index % 64 & 1))
 		return -ENOENT;
 	entry = atomic_load_explicit(&slab->reverse[index], memory_order_relaxed);
-	if (!vswap_word_is_at(swap_word(vswap, entry), slab, index))
+	if (!vswap_word_is_at(swap_word(queue, entry), slab, index))
 		return -ENODATA;
 	ret_entry->val = entry;
 	return 0;

@@ -9,8 +9,8 @@
 
 #include "client/vswap/internal.h"
 
-/* The folio that stands for an entry, without a reference. Read-side section. */
-struct folio *swapcache_find(const struct vswap *vswap, uint64_t entry);
+/* The folio that stands for an entry, without a reference. table: what a lookup of it has found. Read-side section. */
+struct folio *swapcache_find(struct table *table, uint64_t entry);
 
 /* Whether [entry, entry + nr) are entries that can be allocated. */
 bool swap_range_is_valid(const struct vswap *vswap, uint64_t entry, uint64_t nr);

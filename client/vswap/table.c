@@ -15,7 +15,6 @@
 
 #include "common/sys/tsan.h"
 
-#define TABLE_DEAD 0x80000000u
 /* Tables of one region: few at first, then a sixteenth of what there is, so that neither waste nor mappings pile up. */
 #define TABLE_REGION_MIN 16u
 #define TABLE_REGION_MAX 4096u
@@ -130,10 +129,9 @@ static struct table_node *table_node_get(struct table_map *map, uint64_t cluster
 	return node;
 }
 
-/* Everything of a table that does not outlive a daemon. */
+/* Everything of a table that does not outlive a daemon. `live` comes last: see table_find. */
 static void table_init_rest(struct table *table, uint32_t live)
 {
-	atomic_store_explicit(&table->live, live, memory_order_relaxed);
 	atomic_store_explicit(&table->nr_waiters, 0, memory_order_relaxed);
 	lock_mutex_init(&table->lock);
 	TAILQ_INIT(&table->waiters);
@@ -141,6 +139,8 @@ static void table_init_rest(struct table *table, uint32_t live)
 	table->nr_folios = 0;
 	table->nr_entries = 0;
 	atomic_store_explicit(&table->place, 0, memory_order_relaxed);
+	atomic_fetch_add_explicit(&table->life, 1, memory_order_relaxed);
+	atomic_store_explicit(&table->live, live, memory_order_release);
 }
 
 static struct table *table_new(struct table_map *map, uint64_t cluster)
@@ -155,8 +155,8 @@ static struct table *table_new(struct table_map *map, uint64_t cluster)
 		atomic_store_explicit(&table->word[i], 0, memory_order_relaxed);
 		atomic_store_explicit(&table->checksum[i], 0, memory_order_relaxed);
 	}
-	table_init_rest(table, 1); /* the pin of who asks */
 	table->cluster = (uint32_t)cluster;
+	table_init_rest(table, 1); /* the pin of who asks */
 	atomic_store_explicit(&table->kind, TABLE_KIND, memory_order_release);
 	return table;
 }
@@ -380,6 +380,18 @@ void table_unpin(struct table *table, int32_t nr_delta)
 	assert(!(live & TABLE_DEAD));
 	if (live == 0 && atomic_compare_exchange_strong(&table->live, &dead, TABLE_DEAD))
 		table_free(table);
+}
+
+struct table *table_walk(const struct table_map *map, struct table_recent *recent, uint64_t page)
+{
+	struct table *table = table_lookup(map, page);
+
+	if (table) {
+		recent->table = table;
+		recent->cluster = page >> TABLE_SHIFT;
+		recent->life = atomic_load_explicit(&table->life, memory_order_relaxed);
+	}
+	return table;
 }
 
 uint64_t table_skip_empty(const struct table_map *map, uint64_t page)

@@ -31,6 +31,7 @@
 #define TABLE_SHIFT 9
 #define TABLE_ENTRIES (1u << TABLE_SHIFT)
 #define TABLE_KIND 0x7461626cu
+#define TABLE_DEAD 0x80000000u
 
 TAILQ_HEAD(io_waiter_list, io_waiter);
 
@@ -44,7 +45,7 @@ struct table_folios {
 struct table {
 	_Atomic uint64_t word[TABLE_ENTRIES];
 	_Atomic uint32_t checksum[TABLE_ENTRIES]; /* CRC32C of what the page held; meaningful with a slot */
-	/* Words that are not NONE, plus pins; TABLE_DEAD when it has been unpublished. */
+	/* Words that are not NONE, plus pins; TABLE_DEAD from when it is unpublished until it is a table again. */
 	_Atomic uint32_t live;
 	_Atomic uint32_t nr_waiters;
 	uint32_t cluster;
@@ -58,6 +59,7 @@ struct table {
 	uint8_t order;	     /* of the allocations that it was last opened for */
 	_Atomic uint8_t place; /* enum cluster_place; changes under the lock of the map of clusters */
 	_Atomic uint32_t kind; /* TABLE_KIND, or not a table (now) */
+	_Atomic uint32_t life; /* how often it has been made a table: another number each time */
 	TAILQ_ENTRY(table) link;
 	struct sys_rcu_head rcu;
 	struct cds_lfs_node free_link;
@@ -123,6 +125,34 @@ static inline struct table *table_lookup(const struct table_map *map, uint64_t p
 	return atomic_load_explicit(&node->table[cluster & (TABLE_NODE_FANOUT - 1)], memory_order_acquire);
 }
 
+/* What a thread has looked up last, so that the next lookup in the same cluster does not walk. All zeros: nothing. */
+struct table_recent {
+	struct table *table;
+	uint64_t cluster;
+	uint32_t life;
+};
+
+/* The same by way of the directory, and remembers it. */
+struct table *table_walk(const struct table_map *map, struct table_recent *recent, uint64_t page);
+
+/*
+ * table_lookup of who has looked up before; `recent` is the thread's own, and of no other map. Read-side section.
+ *
+ * A table is remembered that the directory had. It is that of its cluster as long as it lives that life: a successor comes only
+ * when it is dead, and its memory is another table only after a grace period, with another number then, which is there when
+ * `live` is no longer TABLE_DEAD.
+ */
+static inline struct table *table_find(const struct table_map *map, struct table_recent *recent, uint64_t page)
+{
+	struct table *table = recent->table;
+
+	if (BASE_LIKELY(table && recent->cluster == page >> TABLE_SHIFT) &&
+	    BASE_LIKELY(!(atomic_load_explicit(&table->live, memory_order_acquire) & TABLE_DEAD)) &&
+	    BASE_LIKELY(atomic_load_explicit(&table->life, memory_order_relaxed) == recent->life))
+		return table;
+	return table_walk(map, recent, page);
+}
+
 /*
  * First page at or after `page` whose cluster may have a table; skips whole nodes that were never used. May be beyond the
  * device's end. Read-side section.
@@ -177,12 +207,11 @@ struct table_look {
 };
 
 /*
- * Read-side section. A word and a checksum belong together when the word is the same before and after the checksum was
- * read: who changes the checksum has the entry claimed from before until after.
+ * table: what a lookup of the page has found. Read-side section. A word and a checksum belong together when the word is the
+ * same before and after the checksum was read: who changes the checksum has the entry claimed from before until after.
  */
-static inline void table_look(const struct table_map *map, uint64_t page, struct table_look *ret_look)
+static inline void table_look_in(struct table *table, uint64_t page, struct table_look *ret_look)
 {
-	struct table *table = table_lookup(map, page);
 	uint64_t word = 0;
 
 	ret_look->table = table;
@@ -197,6 +226,11 @@ static inline void table_look(const struct table_map *map, uint64_t page, struct
 		} while (BASE_UNLIKELY(atomic_load_explicit(place, memory_order_relaxed) != word));
 	}
 	ret_look->word = word;
+}
+
+static inline void table_look(const struct table_map *map, uint64_t page, struct table_look *ret_look)
+{
+	table_look_in(table_lookup(map, page), page, ret_look);
 }
 
 /*

@@ -45,7 +45,7 @@ static bool writeback_load(struct writeback *writeback, struct move *move, const
 	struct move_item *item = &move->item[move->nr];
 	struct table_look look;
 
-	table_look(&vswap->tables, object->owner, &look);
+	vswap_look(vswap_mover_queue(vswap), object->owner, &look);
 	if (word_is_claimed(look.word) || word_tag(look.word) != WORD_COMP || word_payload(look.word) != object->handle)
 		return false;
 	/* A page that is wrong stays what it is: whoever reads it is told. */

@@ -72,6 +72,23 @@ static uint64_t worker_page(const struct worker *worker, struct rand_state *rand
 
 static void run_lookup(struct worker *worker)
 {
+	const struct table_map *tables = &worker->device->vswap->tables;
+	struct rand_state rand = { .s = worker->number + 1 };
+	struct table_recent recent = { 0 };
+	unsigned i;
+
+	for (i = 0; i < worker->nr_steps; i++) {
+		uint64_t page = worker_page(worker, &rand);
+		struct table_look look;
+
+		table_look_in(table_find(tables, &recent, page), page, &look);
+		worker->sum += look.word + look.checksum;
+	}
+}
+
+/* What it takes without a recent cluster. */
+static void run_walk(struct worker *worker)
+{
 	struct rand_state rand = { .s = worker->number + 1 };
 	unsigned i;
 
@@ -120,6 +137,65 @@ static void run_slot(struct worker *worker)
 		slot_free_unused(&vswap->slabs, slab, slot, 1);
 	}
 	slot_cursor_close(&vswap->slabs, &cursor);
+}
+
+static void run_lookup_in_order(struct worker *worker)
+{
+	const struct table_map *tables = &worker->device->vswap->tables;
+	uint64_t first = worker->number * worker->range_pages;
+	struct table_recent recent = { 0 };
+	unsigned i;
+
+	for (i = 0; i < worker->nr_steps; i++) {
+		uint64_t page = first + i % worker->range_pages;
+		struct table_look look;
+
+		table_look_in(table_find(tables, &recent, page), page, &look);
+		worker->sum += look.word + look.checksum;
+	}
+}
+
+static void run_walk_in_order(struct worker *worker)
+{
+	uint64_t first = worker->number * worker->range_pages;
+	unsigned i;
+
+	for (i = 0; i < worker->nr_steps; i++) {
+		struct table_look look;
+
+		table_look(&worker->device->vswap->tables, first + i % worker->range_pages, &look);
+		worker->sum += look.word + look.checksum;
+	}
+}
+
+/* By way of the thread's recent table, and without one. */
+struct lookup_case {
+	const char *name;
+	const char *walk_name;
+	uint64_t range_pages;
+	bool in_order;
+};
+
+static void measure_lookups(struct device *device, const struct bench_options *options, json_t *object)
+{
+	static const struct lookup_case cases[] = {
+		{ "lookup_in_cluster", "lookup_in_cluster_by_walk", TABLE_ENTRIES, false },
+		{ "lookup_in_order", "lookup_in_order_by_walk", VSWAP_WARM_PAGES, true },
+		{ "lookup_warm", "lookup_warm_by_walk", VSWAP_WARM_PAGES, false },
+		{ "lookup_anywhere", "lookup_anywhere_by_walk", DEVICE_PAGES / 2, false },
+	};
+
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(cases); i++) {
+		const struct lookup_case *one = &cases[i];
+		void (*find)(struct worker *) = one->in_order ? run_lookup_in_order : run_lookup;
+		void (*walk)(struct worker *) = one->in_order ? run_walk_in_order : run_walk;
+		void (*empty)(struct worker *) = one->in_order ? NULL : run_nothing;
+
+		json_object_set_new(object, one->name,
+				    measure_step(device, options, one->range_pages, VSWAP_STEPS, find, empty));
+		json_object_set_new(object, one->walk_name,
+				    measure_step(device, options, one->range_pages, VSWAP_STEPS, walk, empty));
+	}
 }
 
 /* ---- freeing whole clusters, and the rebuild ---- */
@@ -207,10 +283,7 @@ json_t *bench_vswap(const struct bench_options *options)
 	before_bytes = resident_bytes() + DEVICE_RUN * FSW_PAGE_SIZE; /* the request's own pages are not metadata */
 	device = device_create(DEVICE_PAGES, 0);
 	json_object_set_new(object, "memory", measure_memory(device, before_bytes));
-	json_object_set_new(object, "lookup_warm",
-			    measure_step(device, options, VSWAP_WARM_PAGES, VSWAP_STEPS, run_lookup, run_nothing));
-	json_object_set_new(object, "lookup_anywhere",
-			    measure_step(device, options, DEVICE_PAGES / 2, VSWAP_STEPS, run_lookup, run_nothing));
+	measure_lookups(device, options, object);
 	json_object_set_new(object, "word_cas",
 			    measure_step(device, options, VSWAP_WARM_PAGES, VSWAP_STEPS, run_swing, run_nothing));
 	device_add_slabs(device, 0, DEVICE_SPARE_SLABS);

@@ -286,7 +286,9 @@ static inline uint64_t word_of(swp_entry_t entry)
 
 static inline bool entry_is_free(swp_entry_t entry)
 {
-	return word_tag(word_of(entry)) == WORD_NONE && !swapcache_find(w->f->vswap, entry.val);
+	struct table *table = table_lookup(&w->f->vswap->tables, entry.val);
+
+	return word_tag(word_of(entry)) == WORD_NONE && !swapcache_find(table, entry.val);
 }
 
 static inline bool folio_is_in(unsigned folio)

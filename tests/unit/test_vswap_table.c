@@ -123,6 +123,65 @@ static void test_a_dead_table_is_replaced(void **state)
 	map_done(&map);
 }
 
+/* A table that has died is not found by who remembers it, even while its memory and its words are as they were. */
+static void test_a_dead_table_is_not_remembered(void **state)
+{
+	struct table_recent recent = { 0 };
+	struct table_map map;
+	struct table *dead, *fresh;
+
+	(void)state;
+	map_init(&map, 64);
+	assert_null(table_find(&map, &recent, 9));
+	dead = table_pin(&map, 9, true);
+	assert_ptr_equal(table_find(&map, &recent, 9), dead);
+	assert_ptr_equal(table_find(&map, &recent, 10), dead);
+	assert_null(table_find(&map, &recent, TABLE_ENTRIES + 9));
+	table_unpin(dead, 0);
+	assert_null(table_find(&map, &recent, 9));
+	/* One that is found dead, since it has not been taken out of the directory yet, is found until it has a successor. */
+	atomic_store(&atomic_load(&map.root[0])->table[0], dead);
+	assert_ptr_equal(table_find(&map, &recent, 9), dead);
+	fresh = table_pin(&map, 9, true);
+	assert_ptr_not_equal(fresh, dead);
+	assert_ptr_equal(table_find(&map, &recent, 9), fresh);
+	table_unpin(fresh, 0);
+	map_done(&map);
+}
+
+/* The memory of a table that is remembered is that of another cluster by now, or of the same one in another life. */
+static void test_memory_used_again_is_not_remembered(void **state)
+{
+	struct table_recent recent = { 0 };
+	struct table_map map;
+	struct table *table, *other, *again;
+
+	(void)state;
+	map_init(&map, 1);
+	table = table_pin(&map, 9, true);
+	assert_ptr_equal(table_find(&map, &recent, 9), table);
+	table_unpin(table, 0);
+	map_settle();
+	other = table_pin(&map, TABLE_ENTRIES + 9, true);
+	assert_ptr_equal(other, table); /* the reserve gives what came last first */
+	assert_null(table_find(&map, &recent, 9));
+	table_unpin(other, 0);
+	map_settle();
+
+	table = table_pin(&map, 9, true);
+	assert_ptr_equal(table_find(&map, &recent, 9), table);
+	table_unpin(table, 0);
+	map_settle();
+	again = table_pin(&map, 9, true);
+	assert_ptr_equal(again, table);
+	/* As if another thread had been first to publish one. */
+	atomic_store(&atomic_load(&map.root[0])->table[0], NULL);
+	assert_null(table_find(&map, &recent, 9));
+	atomic_store(&atomic_load(&map.root[0])->table[0], again);
+	table_unpin(again, 0);
+	map_done(&map);
+}
+
 static void test_memory_used_again_is_clean(void **state)
 {
 	struct table_map map;
@@ -306,6 +365,8 @@ int main(void)
 		cmocka_unit_test(test_root_of_16_tib_is_small),
 		cmocka_unit_test(test_a_table_lives_while_pinned_or_used),
 		cmocka_unit_test(test_a_dead_table_is_replaced),
+		cmocka_unit_test(test_a_dead_table_is_not_remembered),
+		cmocka_unit_test(test_memory_used_again_is_not_remembered),
 		cmocka_unit_test(test_memory_used_again_is_clean),
 		cmocka_unit_test(test_an_empty_reserve_says_so),
 		cmocka_unit_test(test_skip_empty_over_nodes),
