@@ -10,6 +10,8 @@
 #include <stdatomic.h>
 #include <sys/epoll.h>
 
+#include <urcu/system.h>
+
 #include "common/base/lock.h"
 #include "common/sys/reactor.h"
 
@@ -83,8 +85,18 @@ unsigned reactor_timers_run(struct sys_reactor *reactor);
 unsigned reactor_deferred_run(struct sys_reactor *reactor);
 
 void reactor_messages_init(struct sys_reactor *reactor);
+/* A queue of liburcu's: each sender puts itself at the tail first. Without a call into the library, since every turn asks. */
+static inline bool reactor_queue_is_empty(const struct __cds_wfcq_head *head, const struct cds_wfcq_tail *tail)
+{
+	return CMM_LOAD_SHARED(tail->p) == &head->node;
+}
+
 /* True when there are messages, one that is still being sent included. */
-bool reactor_messages_waiting(struct sys_reactor *reactor);
+static inline bool reactor_messages_waiting(const struct sys_reactor *reactor)
+{
+	return !reactor_queue_is_empty(&reactor->inbox_head, &reactor->inbox_tail) ||
+	       !reactor_queue_is_empty(&reactor->taken_head, &reactor->taken_tail);
+}
 
 /* Any thread, after what the reactor is to find has been stored: ends its sleep. */
 void reactor_wake(struct sys_reactor *reactor);

@@ -21,12 +21,6 @@ void reactor_messages_init(struct sys_reactor *reactor)
 	__cds_wfcq_init(&reactor->taken_head, &reactor->taken_tail);
 }
 
-bool reactor_messages_waiting(struct sys_reactor *reactor)
-{
-	return !cds_wfcq_empty(&reactor->inbox_head, &reactor->inbox_tail) ||
-	       !cds_wfcq_empty(&reactor->taken_head, &reactor->taken_tail);
-}
-
 void reactor_wake(struct sys_reactor *reactor)
 {
 	uint64_t one = 1;
@@ -60,9 +54,6 @@ unsigned reactor_messages_run(struct sys_reactor *reactor)
 	struct cds_wfcq_node *node;
 	unsigned nr = 0;
 
-	if (cds_wfcq_empty(&reactor->taken_head, &reactor->taken_tail) &&
-	    cds_wfcq_empty(&reactor->inbox_head, &reactor->inbox_tail))
-		return 0;
 	(void)__cds_wfcq_splice_nonblocking(&reactor->taken_head, &reactor->taken_tail, &reactor->inbox_head,
 					    &reactor->inbox_tail);
 	for (;;) {

@@ -144,7 +144,8 @@ static unsigned run_turn(struct sys_reactor *reactor)
 
 	reactor->now_ns = sys_clock_now_ns(reactor->clock);
 	reactor->pending = false;
-	nr += reactor_messages_run(reactor);
+	if (reactor_messages_waiting(reactor))
+		nr += reactor_messages_run(reactor);
 	if (reactor->nr_events > 0)
 		nr += reactor_watches_run(reactor);
 	nr += reactor_pollers_run(reactor);

@@ -12,9 +12,9 @@ SKIPPED = 77
 # pages a little depends on what other threads do meanwhile.
 AIM = 1500
 LIMITS = {
-    "read": 2400,
-    "write": 3100,
-    "write of a new page": 3200,
+    "read": 2350,
+    "write": 3000,
+    "write of a new page": 3100,
     "read, 16 at a time": 1450,
     "write, 16 at a time": 1950,
 }
