@@ -24,7 +24,7 @@
 #define NR_ADDRESSES (1u << 14) /* of the table; a power of two */
 #define MAX_HELD 4u /* locks at a time */
 #define MIN_SEEN (1u << 12)
-#define MAX_SEEN (1u << 24)
+#define MAX_SEEN (1u << 26)
 
 enum mode { MODE_RANDOM, MODE_SEARCH, MODE_AGAIN };
 
