@@ -7,7 +7,7 @@ process_started=
 # or only its zombie.
 process_start_time()
 {
-	local stat= fields
+	local stat='' fields
 
 	process_started=
 	read -r -d '' stat 2>/dev/null <"/proc/$1/stat"
