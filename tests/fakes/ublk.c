@@ -1,39 +1,37 @@
 #include "tests/fakes/ublk.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <liburing.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "client/frontend/ublk/abi.h"
 #include "client/frontend/ublk/internal.h"
 #include "common/base/rand.h"
+#include "tests/fakes/ublk_internal.h"
+#include "tests/fakes/uring.h"
 
-#define RING_ENTRIES 128u
 #define DESCS_BYTES (UBLK_MAX_QUEUE_DEPTH * sizeof(struct ublksrv_io_desc))
 #define SECTORS_PER_PAGE (FSW_PAGE_SIZE >> UBLK_SECTOR_SHIFT)
 
 struct fake_tag {
 	uint64_t page; /* from here on it is asked for */
 	unsigned nr_pages;
-	bool busy;  /* the server has a request of it */
-	bool asked; /* it has been asked where to copy this write's data */
+	bool fetched; /* the server has fetched for it */
+	bool busy;    /* and has a request of it */
+	bool asked;   /* it has been asked where to copy this write's data */
 };
 
 static struct {
-	struct io_uring_sqe sqes[RING_ENTRIES];
-	struct io_uring_cqe cqes[RING_ENTRIES];
-	unsigned sq_head, sq_flags, cq_head, cq_tail;
-	int event_fd;
-
 	struct ublksrv_io_desc *descs;
-	struct fake_tag tags[RING_ENTRIES];
+	struct fake_tag tags[FAKE_RING_ENTRIES];
 	unsigned nr_tags;
+	unsigned nr_fetched;
+	bool plain; /* numbers of commands are not encoded */
+	int fetch_error;
+	struct sys_reactor *fetched_by;
 	char pattern[FSW_PAGE_SIZE]; /* of every page, but for its first word */
 
 	struct fake_ublk_load load;
@@ -41,24 +39,6 @@ static struct {
 	uint64_t nr_started, nr_ended;
 	sem_t over;
 } fake;
-
-/* ---- the ring ---- */
-
-static void complete(unsigned tag, int res)
-{
-	assert(fake.cq_tail - fake.cq_head < RING_ENTRIES);
-	fake.cqes[fake.cq_tail % RING_ENTRIES] = (struct io_uring_cqe){ .user_data = tag, .res = res };
-	io_uring_smp_store_release(&fake.cq_tail, fake.cq_tail + 1);
-}
-
-/* For a reactor that does not look by itself. */
-static void wake(void)
-{
-	uint64_t one = 1;
-
-	if (write(fake.event_fd, &one, sizeof(one)) != sizeof(one))
-		abort();
-}
 
 /* ---- requests ---- */
 
@@ -75,7 +55,7 @@ static void ask(unsigned tag)
 	desc->op_flags = fake.load.write ? UBLK_IO_OP_WRITE : UBLK_IO_OP_READ;
 	desc->nr_sectors = fake.tags[tag].nr_pages * SECTORS_PER_PAGE;
 	desc->start_sector = fake.tags[tag].page * SECTORS_PER_PAGE;
-	complete(tag, fake.load.write ? UBLK_IO_RES_NEED_GET_DATA : UBLK_IO_RES_OK);
+	fake_ring_complete(FAKE_RING_64, tag, fake.load.write ? UBLK_IO_RES_NEED_GET_DATA : UBLK_IO_RES_OK);
 }
 
 static void start(unsigned tag)
@@ -87,7 +67,7 @@ static void start(unsigned tag)
 		fake.load.begin();
 	fake.nr_started++;
 	fake.tags[tag] = (struct fake_tag){ .page = at * fake.load.nr_pages_each, .nr_pages = fake.load.nr_pages_each,
-					    .busy = true };
+					    .fetched = fake.tags[tag].fetched, .busy = true };
 	ask(tag);
 }
 
@@ -125,7 +105,7 @@ static void give_data(unsigned tag, char *to)
 	for (unsigned i = 0; i < nr; i++)
 		fill_page(fake.tags[tag].page + i, to + (size_t)i * FSW_PAGE_SIZE);
 	fake.descs[tag].nr_sectors = nr * SECTORS_PER_PAGE;
-	complete(tag, UBLK_IO_RES_OK);
+	fake_ring_complete(FAKE_RING_64, tag, UBLK_IO_RES_OK);
 }
 
 static void check_page(uint64_t page, const char *bytes)
@@ -158,94 +138,42 @@ static void end(unsigned tag, const struct ublksrv_io_cmd *command)
 		sem_post(&fake.over);
 }
 
+static void fetch(unsigned tag)
+{
+	if (fake.tags[tag].fetched)
+		abort();
+	if (fake.fetch_error < 0) {
+		fake_ring_complete(FAKE_RING_64, tag, fake.fetch_error);
+		fake_ring_wake(FAKE_RING_64);
+		return;
+	}
+	fake.tags[tag].fetched = true;
+	fake.nr_fetched++;
+	fake.fetched_by = sys_reactor_self();
+}
+
 static void carry_out(const struct io_uring_sqe *sqe)
 {
 	struct ublksrv_io_cmd command;
+	unsigned nr = _IOC_NR(sqe->cmd_op);
 
 	memcpy(&command, sqe->cmd, sizeof(command));
 	assert(command.tag < fake.nr_tags && sqe->user_data == command.tag);
-	switch (sqe->cmd_op) {
-	case UBLK_ABI_IO(UBLK_IO_FETCH_REQ):
+	if (sqe->cmd_op != (fake.plain ? nr : (uint32_t)UBLK_ABI_IO(nr)))
+		abort();
+	switch (nr) {
+	case UBLK_IO_FETCH_REQ:
+		fetch(command.tag);
 		break;
-	case UBLK_ABI_IO(UBLK_IO_NEED_GET_DATA):
+	case UBLK_IO_NEED_GET_DATA:
 		give_data(command.tag, (char *)(uintptr_t)command.addr);
 		break;
-	case UBLK_ABI_IO(UBLK_IO_COMMIT_AND_FETCH_REQ):
+	case UBLK_IO_COMMIT_AND_FETCH_REQ:
 		end(command.tag, &command);
 		break;
 	default:
 		abort();
 	}
-}
-
-int io_uring_submit(struct io_uring *ring)
-{
-	unsigned nr = ring->sq.sqe_tail - fake.sq_head;
-
-	if (fake.load.nr_refused > 0) {
-		fake.load.nr_refused--;
-		return -EAGAIN;
-	}
-	while (fake.sq_head != ring->sq.sqe_tail)
-		carry_out(&fake.sqes[fake.sq_head++ % RING_ENTRIES]);
-	ring->sq.sqe_head = fake.sq_head;
-	return (int)nr;
-}
-
-/* ---- the rest of liburing that the front end uses ---- */
-
-int io_uring_queue_init(unsigned nr_entries, struct io_uring *ring, unsigned flags)
-{
-	assert(nr_entries <= RING_ENTRIES);
-	(void)flags;
-	memset(ring, 0, sizeof(*ring));
-	fake.sq_head = fake.sq_flags = fake.cq_head = fake.cq_tail = 0;
-	ring->sq.khead = &fake.sq_head;
-	ring->sq.ktail = &ring->sq.sqe_tail;
-	ring->sq.kflags = &fake.sq_flags;
-	ring->sq.sqes = fake.sqes;
-	ring->sq.ring_entries = RING_ENTRIES;
-	ring->sq.ring_mask = RING_ENTRIES - 1;
-	ring->cq.khead = &fake.cq_head;
-	ring->cq.ktail = &fake.cq_tail;
-	ring->cq.cqes = fake.cqes;
-	ring->cq.ring_entries = RING_ENTRIES;
-	ring->cq.ring_mask = RING_ENTRIES - 1;
-	ring->features = IORING_FEAT_EXT_ARG;
-	fake.event_fd = eventfd(0, EFD_CLOEXEC);
-	ring->ring_fd = ring->enter_ring_fd = fake.event_fd;
-	return fake.event_fd < 0 ? -errno : 0;
-}
-
-void io_uring_queue_exit(struct io_uring *ring)
-{
-	close(ring->ring_fd);
-}
-
-int io_uring_register_files(struct io_uring *ring, const int *files, unsigned nr_files)
-{
-	(void)ring;
-	(void)files;
-	(void)nr_files;
-	return 0;
-}
-
-int io_uring_get_events(struct io_uring *ring)
-{
-	(void)ring;
-	return 0;
-}
-
-/* What an inline function of liburing.h calls when the ring is empty. */
-int __io_uring_get_cqe(struct io_uring *ring, struct io_uring_cqe **ret_cqe, unsigned nr_submit, unsigned nr_wait,
-		       sigset_t *mask)
-{
-	(void)ring;
-	(void)nr_submit;
-	(void)nr_wait;
-	(void)mask;
-	*ret_cqe = NULL;
-	return -EAGAIN;
 }
 
 /* ---- for who has it ---- */
@@ -254,7 +182,7 @@ int fake_ublk_open(unsigned nr_tags)
 {
 	int fd = memfd_create("ublk", MFD_CLOEXEC);
 
-	assert(nr_tags <= RING_ENTRIES);
+	assert(nr_tags <= FAKE_RING_ENTRIES);
 	if (fd < 0 || ftruncate(fd, (off_t)DESCS_BYTES) < 0)
 		abort();
 	fake.descs = mmap(NULL, DESCS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -267,6 +195,11 @@ int fake_ublk_open(unsigned nr_tags)
 		memcpy(fake.pattern + i, &word, 8);
 	}
 	sem_init(&fake.over, 0, 0);
+	memset(fake.tags, 0, sizeof(fake.tags));
+	fake.nr_fetched = 0;
+	fake.plain = false;
+	fake.fetch_error = 0;
+	fake_ring_drive(FAKE_RING_64, carry_out);
 	return fd;
 }
 
@@ -284,9 +217,10 @@ static void run_on_reactor(void *arg)
 	assert(load->depth <= fake.nr_tags && load->depth <= load->nr_before && load->nr_pages_each > 0);
 	fake.load = *load;
 	fake.nr_started = fake.nr_ended = 0;
+	fake_ring_refuse(FAKE_RING_64, load->nr_refused);
 	for (unsigned i = 0; i < fake.load.depth; i++)
 		start(i);
-	wake();
+	fake_ring_wake(FAKE_RING_64);
 }
 
 void fake_ublk_run(const struct fake_ublk_load *load)
@@ -301,12 +235,35 @@ void fake_ublk_run(const struct fake_ublk_load *load)
 static void stop_on_reactor(void *arg)
 {
 	(void)arg;
-	for (unsigned i = 0; i < fake.nr_tags; i++)
-		complete(i, UBLK_IO_RES_ABORT);
-	wake();
+	for (unsigned i = 0; i < fake.nr_tags; i++) {
+		if (fake.tags[i].fetched)
+			fake_ring_complete(FAKE_RING_64, i, UBLK_IO_RES_ABORT);
+		fake.tags[i].fetched = false;
+	}
+	fake.nr_fetched = 0;
+	fake_ring_wake(FAKE_RING_64);
 }
 
 void fake_ublk_stop(struct sys_reactor *reactor)
 {
 	sys_reactor_call(reactor, stop_on_reactor, NULL);
+}
+
+/* ---- for the control device ---- */
+
+void fake_ublk_encode(bool encoded, int fetch_error)
+{
+	fake.plain = !encoded;
+	fake.fetch_error = fetch_error;
+}
+
+bool fake_ublk_is_fetched(void)
+{
+	return fake.nr_fetched == fake.nr_tags;
+}
+
+void fake_ublk_end_fetched(void)
+{
+	if (fake.nr_fetched > 0)
+		fake_ublk_stop(fake.fetched_by);
 }

@@ -1,6 +1,6 @@
 /*
- * The kernel's ublk driver for one queue, and the programs that use its block device: stands in for liburing at link time,
- * so that the front end's own code serves requests on any machine.
+ * The kernel's ublk driver for one queue, and the programs that use its block device, on the rings of uring.h: so the front
+ * end's own code serves requests on any machine.
  *
  * The commands that a queue submits are carried out at once, and what they bring is in the ring when its reactor looks next.
  * Each page has bytes of its own, which are written, and compared with what is read: a wrong one ends the program, and so

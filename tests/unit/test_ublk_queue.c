@@ -3,29 +3,13 @@
  * A queue of the ublk front end, between a driver of tests/fakes that is short of memory, and the virtual swap layer over
  * memory. Every page is written, then read: the driver compares it, and ends the program if it is another's.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/unit/ublk_fixture.h"
 
-#include <cmocka.h>
-
-#include "client/frontend/ublk/internal.h"
-#include "client/vswap/admin.h"
-#include "common/log/log.h"
-#include "common/sys/rcu.h"
-#include "tests/fakes/ublk.h"
-#include "tests/lib/gate_backend.h"
-
-#define NR_PAGES 4096u
-#define NR_TAGS 32u
 #define SPIN_US 1000u /* a queue that was just busy is looked at in every turn */
 #define SMALL_PAGES (UBLK_SMALL_BYTES / FSW_PAGE_SIZE)
 
 struct fixture {
-	struct sys_reactor *reactors[2]; /* the queue's, and the mover's */
-	struct vswap *vswap;
-	struct gate_backend *gate;
+	struct served served;
 	struct ublk_queue *queue;
 	int fd;
 	unsigned nr_free_big;
@@ -33,26 +17,17 @@ struct fixture {
 
 static int setup(void **state)
 {
-	const struct vswap_options options = { .nr_pages = NR_PAGES, .nr_queues = 1, .max_slabs = 1, .seed = 1 };
 	struct fixture *f = calloc(1, sizeof(*f));
+	struct vswap_queue *vqueue;
 
 	assert_non_null(f);
-	assert_int_equal(vswap_create(&options, &f->vswap), 0);
-	for (unsigned i = 0; i < 2; i++) {
-		const struct sys_reactor_options reactor = { .name = i ? "mover" : "queue", .cpu = -1 };
-
-		assert_int_equal(sys_reactor_create(&reactor, &f->reactors[i]), 0);
-		vswap_queue_bind(f->vswap, i, f->reactors[i]);
-		assert_int_equal(sys_reactor_start(f->reactors[i]), 0);
-	}
-	f->gate = gate_backend_create(f->reactors, 2);
-	assert_int_equal(vswap_backend_add(f->vswap, gate_backend_backend(f->gate)), 0);
-	assert_int_equal(vswap_slab_add(f->vswap, gate_backend_slab_new(f->gate, 2 * NR_PAGES)), 0);
+	served_open(&f->served);
+	vqueue = vswap_queue(f->served.vswap, 0);
 	f->queue = aligned_alloc(FSW_CACHE_LINE, sizeof(*f->queue));
 	assert_non_null(f->queue);
 	memset(f->queue, 0, sizeof(*f->queue));
 	f->fd = fake_ublk_open(NR_TAGS);
-	assert_int_equal(ublk_queue_init(f->queue, vswap_queue(f->vswap, 0), f->reactors[0], 0, NR_TAGS, SPIN_US), 0);
+	assert_int_equal(ublk_queue_init(f->queue, vqueue, f->served.reactors[0], 0, NR_TAGS, SPIN_US), 0);
 	assert_int_equal(ublk_queue_open(f->queue, f->fd, true), 0);
 	*state = f;
 	return 0;
@@ -61,34 +36,15 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t nr_wrong;
 
-	fake_ublk_stop(f->reactors[0]);
+	fake_ublk_stop(f->served.reactors[0]);
 	assert_true(ublk_queue_close(f->queue));
 	ublk_queue_done(f->queue);
 	free(f->queue);
 	fake_ublk_close(f->fd);
-	for (unsigned i = 0; i < 2; i++)
-		sys_reactor_stop(f->reactors[i]);
-	nr_wrong = vswap_check(f->vswap);
-	vswap_free(f->vswap);
-	gate_backend_free(f->gate);
-	for (unsigned i = 0; i < 2; i++)
-		sys_reactor_free(f->reactors[i]);
+	served_close(&f->served);
 	free(f);
-	assert_int_equal(nr_wrong, 0);
 	return 0;
-}
-
-/* The whole device once, so many pages at a time. */
-static void run(struct fixture *f, struct fake_ublk_load load)
-{
-	load.reactor = f->reactors[0];
-	load.nr_pages = NR_PAGES;
-	load.in_order = true;
-	load.nr_before = load.depth;
-	load.nr_requests = NR_PAGES / load.nr_pages_each - load.depth;
-	fake_ublk_run(&load);
 }
 
 static uint64_t nr_writes(struct fixture *f)
@@ -111,13 +67,13 @@ static void write_and_read(struct fixture *f, struct fake_ublk_load load, uint64
 	struct vswap_stats stats;
 
 	load.write = true;
-	run(f, load);
+	served_run(&f->served, load);
 	assert_int_equal(nr_writes(f) - before, nr_wanted);
-	vswap_stats(f->vswap, &stats);
+	vswap_stats(f->served.vswap, &stats);
 	assert_int_equal(stats.nr_remote, NR_PAGES);
 	load.write = false;
-	run(f, load);
-	sys_reactor_call(f->reactors[0], count_buffers, f);
+	served_run(&f->served, load);
+	sys_reactor_call(f->served.reactors[0], count_buffers, f);
 	assert_int_equal(f->nr_free_big, UBLK_QUEUE_NR_BIG);
 	assert_int_equal(stats_counter_sum(&f->queue->counters.io_errors, 1, sizeof(*f->queue)), 0);
 }
