@@ -5,6 +5,7 @@ counts as many tests as ctest ran; each of them that failed or was skipped has a
 'N passed, N failed, N skipped', and the exit status is 1 if anything failed.
 """
 import argparse
+import contextlib
 import glob
 import os
 import signal
@@ -33,6 +34,33 @@ SANITIZED_ENVIRONMENT = {"FARSWAP_OPS": "100000"}
 QUICK_ENVIRONMENT = {"FARSWAP_OPS": "100000", "FARSWAP_PREEMPTIONS": "1"}
 
 
+class Program:
+    """One that runs, in a process group of its own, and what it says goes to its log."""
+
+    def __init__(self, name, command, environment=None):
+        self.name = name
+        self.path = os.path.join(LOG_DIR, name.replace("/", "-") + ".log")
+        self.begun = time.monotonic()
+        with open(self.path, "w", encoding="utf-8") as log:
+            log.write("$ %s\n" % " ".join(command))
+            log.flush()
+            self.process = subprocess.Popen(command, cwd=SOURCE_DIR, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env={**os.environ, **(environment or {})}, start_new_session=True)
+
+    def finish(self, timeout_s):
+        """(exit status or None when the time, from its start on, was over; log path; seconds)"""
+        try:
+            status = self.process.wait(max(0, self.begun + timeout_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.stop()
+            status = None
+        return status, self.path, time.monotonic() - self.begun
+
+    def stop(self):
+        if self.process.poll() is None:
+            stop(self.process)
+
+
 class Suite:
     def __init__(self):
         self.passed = self.failed = self.skipped = 0
@@ -48,26 +76,30 @@ class Suite:
                 print("    " + line, flush=True)
 
     def execute(self, name, command, timeout_s, environment=None):
-        """Runs it in a process group of its own. (exit status or None when the time was over, log path, seconds)"""
-        path = os.path.join(LOG_DIR, name.replace("/", "-") + ".log")
-        start = time.monotonic()
-        with open(path, "w", encoding="utf-8") as log:
-            log.write("$ %s\n" % " ".join(command))
-            log.flush()
-            process = subprocess.Popen(command, cwd=SOURCE_DIR, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       env={**os.environ, **(environment or {})}, start_new_session=True)
-            try:
-                status = process.wait(timeout_s)
-            except BaseException as error:
-                stop(process)
-                if not isinstance(error, subprocess.TimeoutExpired):
-                    raise
-                status = None
-        return status, path, time.monotonic() - start
+        """Runs it to its end, or for so long. (exit status or None when the time was over, log path, seconds)"""
+        program = Program(name, command, environment)
+        try:
+            return program.finish(timeout_s)
+        finally:
+            program.stop()
 
     def step(self, name, command, timeout_s, environment=None, show=False):
         """One program, which is one test; with `show`, what it says is shown. Whether it did not fail."""
-        status, log, seconds = self.execute(name, command, timeout_s, environment)
+        return self.judge(name, timeout_s, *self.execute(name, command, timeout_s, environment), show)
+
+    def steps(self, commands, timeout_s):
+        """(name, command) each, all at the same time."""
+        programs = []
+        try:
+            for name, command in commands:
+                programs.append(Program(name, command))
+            for program in programs:
+                self.judge(program.name, timeout_s, *program.finish(timeout_s))
+        finally:
+            for program in programs:
+                program.stop()
+
+    def judge(self, name, timeout_s, status, log, seconds, show=False):
         if status == SKIPPED:
             self.count("skip", name, (tail(log) or ["no reason given"])[-1])
         elif status == 0:
@@ -159,13 +191,18 @@ def scripts():
     return found
 
 
-def fuzz(suite, target, seconds):
-    """One libFuzzer target, which is a test."""
-    with tempfile.TemporaryDirectory(prefix="farswap-fuzz-") as corpus:
-        seeds = os.path.join(SOURCE_DIR, "tests/fuzz/corpus", target)
-        command = [os.path.join(BUILD_DIR, "fuzz/bin", target), "-max_total_time=%d" % seconds, "-timeout=10",
-                   "-rss_limit_mb=2048", "-print_final_stats=1", "-artifact_prefix=%s/" % LOG_DIR, corpus]
-        suite.step("fuzz/" + target, command + ([seeds] if os.path.isdir(seeds) else []), seconds + 60)
+def fuzz(suite, targets, seconds):
+    """The libFuzzer targets, each a test: all at a time, for each runs on one processor."""
+    commands = []
+    with contextlib.ExitStack() as stack:
+        for target in targets:
+            corpus = stack.enter_context(tempfile.TemporaryDirectory(prefix="farswap-fuzz-"))
+            seeds = os.path.join(SOURCE_DIR, "tests/fuzz/corpus", target)
+            commands.append(("fuzz/" + target, [
+                os.path.join(BUILD_DIR, "fuzz/bin", target), "-max_total_time=%d" % seconds, "-timeout=10",
+                "-rss_limit_mb=2048", "-print_final_stats=1", "-artifact_prefix=%s/" % LOG_DIR, corpus,
+                *([seeds] if os.path.isdir(seeds) else [])]))
+        suite.steps(commands, seconds + 60)
 
 
 def quick(suite):
@@ -189,8 +226,7 @@ def full(suite, fuzz_seconds):
     sources = sorted(glob.glob(os.path.join(SOURCE_DIR, "tests/fuzz/fuzz_*.c")))
     targets = [os.path.splitext(os.path.basename(source))[0] for source in sources]
     if suite.build("fuzz", targets):
-        for target in targets:
-            fuzz(suite, target, fuzz_seconds)
+        fuzz(suite, targets, fuzz_seconds)
     if released:
         if os.geteuid() == 0:
             # The swap of a daemon that an earlier run left dead would be offered to every program that is short of memory.
