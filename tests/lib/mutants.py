@@ -11,9 +11,11 @@ or build any more, or a test fails without one.
 With NAME only the mutants whose names begin with one of them.
 """
 import argparse
+import concurrent.futures
 import filecmp
 import glob
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -51,7 +53,7 @@ class Mutant:
 
 
 class Tree:
-    """A copy of the sources, and a build of it that is kept from run to run."""
+    """A copy of the sources, and a build of it that is kept from run to run. One thread at a time."""
 
     def __init__(self, folder):
         self.source = os.path.join(folder, "source")
@@ -86,8 +88,13 @@ class Tree:
              "-DFARSWAP_WERROR=OFF"], "does not configure")
 
     def build(self, tests):
-        run(["cmake", "--build", self.binary, "--target", *[suite.target_of(test) for test in tests]],
+        run(["cmake", "--build", self.binary, "-j", "1", "--target", *[suite.target_of(test) for test in tests]],
             "does not build")
+
+    def prepare(self, tests):
+        self.copy()
+        self.configure()
+        self.build(tests)
 
     def apply(self, mutant):
         run(["patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--reject-file=-", "--force",
@@ -147,7 +154,6 @@ def case(output):
 def baseline(tree, tests):
     """Runs the tests on what they are to pass on. The time that each may take with a mutant."""
     limits = {}
-    tree.build(tests)
     for test in tests:
         status, output, seconds = execute(tree.program(test), 300)
         if status != 0:
@@ -171,6 +177,38 @@ def hunt(tree, mutant, limits):
     return None
 
 
+def judge(tree, mutant, limits):
+    """(row of the table, what is wrong with it or None)"""
+    try:
+        verdict = hunt(tree, mutant, limits)
+    except Failure as failure:
+        return (mutant.name, "FAILED", str(failure).splitlines()[0]), "%s %s" % (mutant.name, failure)
+    if verdict is None:
+        return (mutant.name, "SURVIVED", ""), "%s survived: %s" % (mutant.name, mutant.what)
+    return (mutant.name, *verdict), None
+
+
+def judge_all(folder, mutants):
+    """As judge, of each; as many at a time as there are processors, each in a tree of its own."""
+    trees = [Tree(os.path.join(folder, str(i))) for i in range(min(os.cpu_count() or 1, len(mutants)))]
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    free = queue.SimpleQueue()
+    with concurrent.futures.ThreadPoolExecutor(len(trees)) as pool:
+        list(pool.map(lambda tree: tree.prepare(tests), trees))
+        limits = baseline(trees[0], tests)
+        for tree in trees:
+            free.put(tree)
+
+        def judge_one(mutant):
+            tree = free.get()
+            try:
+                return judge(tree, mutant, limits)
+            finally:
+                free.put(tree)
+
+        return list(pool.map(judge_one, mutants))
+
+
 def table(rows):
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
@@ -183,28 +221,17 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="only mutants whose names begin so; else all")
     options = parser.parse_args()
 
-    rows, troubles = [("mutant", "killed by", "how")], []
-    tree = Tree(os.path.abspath(options.build))
     try:
         mutants = [Mutant(path) for path in sorted(glob.glob(os.path.join(PATCHES, "*.patch")))]
         mutants = [m for m in mutants if not options.names or m.name.startswith(tuple(options.names))]
         if not mutants:
             raise Failure("no such mutant")
-        tree.copy()
-        tree.configure()
-        limits = baseline(tree, sorted({test for mutant in mutants for test in mutant.tests}))
+        verdicts = judge_all(os.path.abspath(options.build), mutants)
     except Failure as failure:
         print(failure)
         return 1
-    for mutant in mutants:
-        try:
-            verdict = hunt(tree, mutant, limits)
-            if verdict is None:
-                troubles.append("%s survived: %s" % (mutant.name, mutant.what))
-            rows.append((mutant.name, *(verdict or ("SURVIVED", ""))))
-        except Failure as failure:
-            troubles.append("%s %s" % (mutant.name, failure))
-            rows.append((mutant.name, "FAILED", str(failure).splitlines()[0]))
+    rows = [("mutant", "killed by", "how"), *(row for row, _ in verdicts)]
+    troubles = [trouble for _, trouble in verdicts if trouble]
     table(rows)
     print("%d mutants, %d killed" % (len(mutants), len(mutants) - len(troubles)))
     for trouble in troubles:
