@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/conform/target.h"
+
 struct client_call {
 	struct client *client;
 	struct transport_conn *conn;
@@ -51,6 +53,24 @@ static void client_on_done(struct transport_op *top, int status)
 	client->nr_pending--;
 	pthread_cond_broadcast(&client->changed);
 	pthread_mutex_unlock(&client->lock);
+}
+
+struct transport_connect_options client_options(const char *address, uint64_t instance_id, uint64_t lease_id, uint32_t channel,
+						uint32_t queue_depth)
+{
+	struct transport_connect_options options = {
+		.address = address,
+		.lease_id = lease_id,
+		.instance_id = instance_id,
+		.channel = channel,
+		.queue_depth = queue_depth,
+		.heartbeat_ms = 20,
+		.dead_ms = 30000,
+		.timeout_ms = 30000,
+	};
+
+	target_token(lease_id, options.token);
+	return options;
 }
 
 void client_init(struct client *client, struct sys_clock *clock)

@@ -35,6 +35,10 @@ struct client {
 	int down_err;
 };
 
+/* For a lender of target.h: of the lease, with its token, and times that no test waits for. */
+struct transport_connect_options client_options(const char *address, uint64_t instance_id, uint64_t lease_id, uint32_t channel,
+						uint32_t queue_depth);
+
 /* clock: of its reactor; NULL for the real one. */
 void client_init(struct client *client, struct sys_clock *clock);
 /* Closes the connection if there is one. */

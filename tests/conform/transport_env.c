@@ -108,19 +108,7 @@ const struct factory factories[NR_FACTORIES] = {
 
 struct transport_connect_options options_for(struct env *env, uint64_t lease_id, uint32_t channel)
 {
-	struct transport_connect_options options = {
-		.address = env->address,
-		.lease_id = lease_id,
-		.instance_id = INSTANCE,
-		.channel = channel,
-		.queue_depth = DEPTH,
-		.heartbeat_ms = 20,
-		.dead_ms = 30000,
-		.timeout_ms = 30000,
-	};
-
-	target_token(lease_id, options.token);
-	return options;
+	return client_options(env->address, INSTANCE, lease_id, channel, DEPTH);
 }
 
 void fill(char *bytes, size_t len_bytes, uint64_t seed)

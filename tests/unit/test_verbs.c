@@ -43,19 +43,7 @@ struct env {
 
 static struct transport_connect_options options_for(struct env *env, uint32_t channel)
 {
-	struct transport_connect_options options = {
-		.address = env->address,
-		.lease_id = LEASE,
-		.instance_id = INSTANCE,
-		.channel = channel,
-		.queue_depth = DEPTH,
-		.heartbeat_ms = 20,
-		.dead_ms = 30000,
-		.timeout_ms = 30000,
-	};
-
-	target_token(LEASE, options.token);
-	return options;
+	return client_options(env->address, INSTANCE, LEASE, channel, DEPTH);
 }
 
 static int set_up(void **state)
