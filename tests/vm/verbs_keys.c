@@ -51,7 +51,8 @@ struct raw {
 	struct rdma_event_channel *events;
 	struct rdma_cm_id *id;
 	struct ibv_pd *pd;
-	struct ibv_cq *cq;
+	struct ibv_cq *send_cq; /* of its own: an answer may be there before the question has completed */
+	struct ibv_cq *recv_cq;
 	struct ibv_mr *mr;
 	uint8_t bytes[3][4096]; /* to move, to send, to receive */
 	struct wire_verbs_rep rep;
@@ -86,10 +87,12 @@ static void raw_open(struct raw *raw)
 	struct ibv_recv_wr *bad;
 
 	raw->pd = ibv_alloc_pd(raw->id->verbs);
-	raw->cq = ibv_create_cq(raw->id->verbs, 16, NULL, NULL, 0);
+	raw->send_cq = ibv_create_cq(raw->id->verbs, 8, NULL, NULL, 0);
+	raw->recv_cq = ibv_create_cq(raw->id->verbs, 8, NULL, NULL, 0);
 	raw->mr = ibv_reg_mr(raw->pd, raw->bytes, sizeof(raw->bytes), IBV_ACCESS_LOCAL_WRITE);
-	CHECK(raw->pd && raw->cq && raw->mr, "domain, queue or memory");
-	attr.send_cq = attr.recv_cq = raw->cq;
+	CHECK(raw->pd && raw->send_cq && raw->recv_cq && raw->mr, "domain, queues or memory");
+	attr.send_cq = raw->send_cq;
+	attr.recv_cq = raw->recv_cq;
 	CHECK(rdma_create_qp(raw->id, raw->pd, &attr) == 0, "the queue pair");
 	sge.lkey = raw->mr->lkey;
 	for (unsigned i = 0; i < 4; i++)
@@ -145,29 +148,37 @@ static void raw_close(struct raw *raw)
 {
 	rdma_disconnect(raw->id);
 	rdma_destroy_qp(raw->id);
-	ibv_destroy_cq(raw->cq);
+	ibv_destroy_cq(raw->send_cq);
+	ibv_destroy_cq(raw->recv_cq);
 	ibv_dereg_mr(raw->mr);
 	ibv_dealloc_pd(raw->pd);
 	rdma_destroy_id(raw->id);
 	rdma_destroy_event_channel(raw->events);
 }
 
-/* Waits for a completion of the send queue, or of the receive queue. */
-static enum ibv_wc_status raw_poll(struct raw *raw, bool receive, uint32_t *ret_len_bytes)
+static enum ibv_wc_status raw_poll(const struct raw *raw, struct ibv_cq *cq, uint32_t *ret_len_bytes)
 {
 	uint64_t until_ns = now_ns() + PATIENCE_NS;
+	struct ibv_qp_init_attr init_attr;
+	struct ibv_qp_attr attr;
 	struct ibv_wc wc;
 
-	while (now_ns() < until_ns) {
-		if (ibv_poll_cq(raw->cq, 1, &wc) <= 0)
-			continue;
-		if (wc.status != IBV_WC_SUCCESS || (wc.opcode == IBV_WC_RECV) == receive) {
+	while (now_ns() < until_ns)
+		if (ibv_poll_cq(cq, 1, &wc) > 0) {
 			*ret_len_bytes = wc.byte_len;
 			return wc.status;
 		}
-	}
-	CHECK(false, "no completion");
+	CHECK(ibv_query_qp(raw->id->qp, &attr, IBV_QP_STATE, &init_attr) == 0, "the state of the queue pair");
+	CHECK(false, "no completion of a %s, queue pair in state %d", cq == raw->send_cq ? "send" : "receive",
+	      (int)attr.qp_state);
 	return IBV_WC_GENERAL_ERR;
+}
+
+static enum ibv_wc_status raw_sent(const struct raw *raw)
+{
+	uint32_t ignored;
+
+	return raw_poll(raw, raw->send_cq, &ignored);
 }
 
 static enum ibv_wc_status raw_post(struct raw *raw, enum ibv_wr_opcode opcode, uint32_t rkey, uint64_t address, unsigned buffer,
@@ -182,11 +193,10 @@ static enum ibv_wc_status raw_post(struct raw *raw, enum ibv_wr_opcode opcode, u
 		.wr.rdma = { .remote_addr = address, .rkey = rkey },
 	};
 	struct ibv_send_wr *bad;
-	uint32_t ignored;
 
 	if (ibv_post_send(raw->id->qp, &wr, &bad) != 0)
 		return IBV_WC_WR_FLUSH_ERR;
-	return raw_poll(raw, false, &ignored);
+	return raw_sent(raw);
 }
 
 static void raw_map(struct raw *raw, uint32_t slab, uint32_t key, struct wire_verbs_mapped *ret_mapped)
@@ -196,7 +206,7 @@ static void raw_map(struct raw *raw, uint32_t slab, uint32_t key, struct wire_ve
 
 	wire_verbs_map_pack(&map, raw->bytes[1]);
 	CHECK(raw_post(raw, IBV_WR_SEND, 0, 0, 1, WIRE_VERBS_MAP_BYTES) == IBV_WC_SUCCESS, "the question");
-	CHECK(raw_poll(raw, true, &len_bytes) == IBV_WC_SUCCESS, "the answer");
+	CHECK(raw_poll(raw, raw->recv_cq, &len_bytes) == IBV_WC_SUCCESS, "the answer");
 	CHECK(wire_verbs_mapped_unpack(raw->bytes[2], len_bytes, ret_mapped) == 0, "what it says");
 }
 
@@ -279,7 +289,6 @@ static void print_costs(const struct lender *lender, struct raw *raw)
 	uint64_t register_ns = 0, deregister_ns = 0, bind_ns = 0, begin_ns;
 	struct ibv_mr *mr = NULL;
 	struct ibv_mw *mw;
-	uint32_t ignored;
 
 	for (unsigned i = 0; i < nr; i++) {
 		begin_ns = now_ns();
@@ -310,12 +319,11 @@ static void print_costs(const struct lender *lender, struct raw *raw)
 		struct ibv_send_wr *bad;
 
 		begin_ns = now_ns();
-		CHECK(ibv_post_send(raw->id->qp, &wr, &bad) == 0 && raw_poll(raw, false, &ignored) == IBV_WC_SUCCESS, "a bind");
+		CHECK(ibv_post_send(raw->id->qp, &wr, &bad) == 0 && raw_sent(raw) == IBV_WC_SUCCESS, "a bind");
 		bind_ns += now_ns() - begin_ns;
 		mw->rkey = wr.bind_mw.rkey;
 		end.invalidate_rkey = mw->rkey;
-		CHECK(ibv_post_send(raw->id->qp, &end, &bad) == 0 && raw_poll(raw, false, &ignored) == IBV_WC_SUCCESS,
-		      "its end");
+		CHECK(ibv_post_send(raw->id->qp, &end, &bad) == 0 && raw_sent(raw) == IBV_WC_SUCCESS, "its end");
 	}
 	printf("64 MiB, mean of %u: register %llu us, deregister %llu us, bind a window of type 2 %llu us\n", nr,
 	       (unsigned long long)(register_ns / nr / 1000), (unsigned long long)(deregister_ns / (nr - 1) / 1000),
