@@ -2,6 +2,12 @@
  * The tree is searched depth first. A node of it is a state in which more than one script can go on, or the first after such
  * ones. On the way from the root to where the search stands each node has the choice that was made there, and those that are
  * still to be tried.
+ *
+ * Reduced, a node has at first one choice. When all behind it has been seen, those scripts have to be tried as well which meet
+ * the step that was chosen there: each that goes where the step writes, or writes where it reads. If one that meets it cannot
+ * be chosen yet, all have to. What is left out begins with a step that could as well have come before everything that is
+ * behind the node without it. The states behind must not come back to where they were, or a script might be put off for ever;
+ * when they do, the search begins anew and is not reduced.
  */
 #include "tests/interleave/choice.h"
 
@@ -13,6 +19,7 @@
 #include <time.h>
 
 #include "common/base/rand.h"
+#include "tests/interleave/footprint.h"
 
 #define NOBODY UINT32_MAX
 #define UNBOUNDED UINT32_MAX
@@ -29,17 +36,15 @@
 enum mode { MODE_RANDOM, MODE_SEARCH, MODE_AGAIN };
 
 /*
- * Who has done what to an address in one schedule: a bit for each script. Memory may be another's in another schedule. Whom
- * that has concerned, and what guards it, is kept over all of them.
+ * Who has done what to an address, in whichever schedule: a bit for each script. It need not have been the same one: a schedule
+ * may end in a state that is known, where another script has yet to come here.
  */
 struct address {
 	uintptr_t at;
-	uint64_t run; /* number of the schedule */
 	uint8_t readers;
 	uint8_t writers;
 	uint8_t nr_guards;
-	uint8_t reads_meet;	   /* of these scripts: in some schedule another has written there */
-	uint8_t writes_meet;	   /* or been there at all */
+	uint32_t number;	   /* among those that have mattered, from 1 on */
 	uintptr_t guard[MAX_HELD]; /* locks that were held whenever somebody was there; with none, it matters who meets */
 };
 
@@ -50,8 +55,9 @@ struct held {
 
 struct seen {
 	struct world_hash hash;
-	double nr_schedules; /* from here on */
-	uint32_t left;	     /* preemptions that were allowed from here on */
+	struct footprint behind; /* of all that was done from here on */
+	double nr_schedules;	 /* from here on */
+	uint32_t left;		 /* preemptions that were allowed from here on */
 	bool used;
 	bool open; /* on the way to where the search stands */
 };
@@ -63,7 +69,11 @@ struct node {
 	uint32_t current; /* who had run */
 	uint8_t mask;
 	uint8_t todo;
+	uint8_t taken; /* chosen before, now, or to be */
 	uint32_t chosen;
+	struct footprint step;	 /* from the choice to the next one */
+	struct footprint after;	 /* from there on */
+	struct footprint behind; /* both, of the choices before */
 };
 
 /* A script goes on for so many points; its end is one, too. */
@@ -77,12 +87,13 @@ static struct {
 	enum mode mode;
 	uint32_t max_preemptions;
 	bool compare;
+	bool reduce; /* of orders that make no difference, one */
 	struct timespec began; /* in processor time */
 	struct rand_state rand;
 	uint32_t nr_random;
 
 	struct address address[NR_ADDRESSES];
-	uint32_t nr_addresses, nr_mattering;
+	uint32_t nr_addresses, nr_mattering, nr_numbers;
 	bool learned; /* an address matters to somebody of which that was not known before */
 
 	struct node node[MAX_NODES];
@@ -218,16 +229,14 @@ static uint8_t who_meets(uint8_t mask, uint8_t others)
 	return mask & (uint8_t)~others;
 }
 
-static void address_meet(struct address *address)
-{
-	address->reads_meet |= who_meets(address->readers, address->writers);
-	address->writes_meet |= who_meets(address->writers, address->readers | address->writers);
-}
-
 /* Before whose reads and writes others are let in, as one number. */
 static unsigned address_matters(const struct address *address)
 {
-	return address->nr_guards > 0 ? 0 : address->reads_meet << 8 | address->writes_meet;
+	uint8_t all = address->readers | address->writers;
+
+	if (address->nr_guards > 0)
+		return 0;
+	return (unsigned)who_meets(address->readers, address->writers) << 8 | who_meets(address->writers, all);
 }
 
 bool choice_is_open(unsigned script, uintptr_t at, bool writes)
@@ -237,22 +246,48 @@ bool choice_is_open(unsigned script, uintptr_t at, bool writes)
 	unsigned mattered = address_matters(address), matters;
 
 	choice_arrived(script);
-	if (address->run == 0) {
+	if (!address->readers && !address->writers) {
 		address->nr_guards = held->nr;
 		memcpy(address->guard, held->lock, sizeof(address->guard));
 	}
-	if (address->run != search.nr_run) {
-		address->run = search.nr_run;
-		address->readers = 0;
-		address->writers = 0;
-	}
 	*(writes ? &address->writers : &address->readers) |= (uint8_t)(1u << script);
 	address_guard(address, held);
-	address_meet(address);
 	matters = address_matters(address);
 	search.nr_mattering += !mattered && matters;
 	search.learned |= mattered != matters;
 	return (matters >> (writes ? 0 : 8) >> script & 1) != 0 || search.mode == MODE_AGAIN;
+}
+
+/* Where the step that is being taken for the first time is noted, or NULL. */
+static struct footprint *step_under_way(void)
+{
+	if (!search.reduce || search.mode != MODE_SEARCH || search.depth == 0 || search.depth != search.nr_nodes)
+		return NULL;
+	return &search.node[search.nr_nodes - 1].step;
+}
+
+static void step_goes_to(unsigned script, struct address *address, bool writes)
+{
+	struct footprint *step = step_under_way();
+
+	if (!step)
+		return;
+	if (address->number == 0)
+		address->number = ++search.nr_numbers;
+	footprint_add(step, script, address->number, writes);
+}
+
+void choice_goes_to(unsigned script, uintptr_t at, bool writes)
+{
+	struct address *address = address_find(at);
+
+	if (address_matters(address))
+		step_goes_to(script, address, writes);
+}
+
+void choice_goes_to_shared(unsigned script, uintptr_t at, bool writes)
+{
+	step_goes_to(script, address_find(at), writes);
 }
 
 /* ---- the schedule as text ---- */
@@ -363,6 +398,13 @@ static void expect_all_again(void)
 		interleave_fail("all have ended before: this is not a schedule of %s", search.name);
 }
 
+/* What was chosen there has led on to this. */
+static void node_ends_in(struct node *node, double nr_schedules, const struct footprint *behind)
+{
+	node->nr_schedules += nr_schedules;
+	footprint_add_all(&node->after, behind);
+}
+
 /* A state that is new to the search. False: everything was seen from here. */
 static bool node_add(uint8_t mask, struct world_hash hash)
 {
@@ -377,7 +419,7 @@ static bool node_add(uint8_t mask, struct world_hash hash)
 		if (seen->used && seen->left >= search.left) {
 			search.nr_cycles += seen->open;
 			if (search.nr_nodes)
-				search.node[search.nr_nodes - 1].nr_schedules += seen->nr_schedules;
+				node_ends_in(&search.node[search.nr_nodes - 1], seen->nr_schedules, &seen->behind);
 			return false;
 		}
 		search.nr_seen += !seen->used;
@@ -387,9 +429,10 @@ static bool node_add(uint8_t mask, struct world_hash hash)
 	}
 	*node = (struct node){ .hash = hash, .left = search.left, .current = search.current, .mask = mask };
 	node->chosen = current_can_go_on(mask) ? search.current : first_of(mask);
-	node->todo = mask & (uint8_t) ~(1u << node->chosen);
-	/* Any other choice would be a preemption too many. */
-	if (current_can_go_on(mask) && search.left == 0)
+	node->taken = (uint8_t)(1u << node->chosen);
+	node->todo = mask & (uint8_t)~node->taken;
+	/* Others come when they are needed; or any other choice would be a preemption too many. */
+	if (search.reduce || (current_can_go_on(mask) && search.left == 0))
 		node->todo = 0;
 	search.nr_nodes++;
 	return true;
@@ -465,6 +508,21 @@ static void search_begin(void)
 	seen_forget();
 }
 
+/* All behind the choice has been seen: who else has to be tried. */
+static void node_chosen_ends(struct node *node)
+{
+	bool several = (node->mask & (node->mask - 1)) != 0;
+	uint8_t met_by = several ? footprint_met_by(&node->step, node->chosen, &node->after) : 0;
+	uint8_t more = (uint8_t)((met_by & ~node->mask ? node->mask : met_by) & ~node->taken);
+
+	node->todo |= more;
+	node->taken |= more;
+	footprint_add_all(&node->behind, &node->step);
+	footprint_add_all(&node->behind, &node->after);
+	memset(&node->step, 0, sizeof(node->step));
+	memset(&node->after, 0, sizeof(node->after));
+}
+
 /* The node has been searched: what is behind it counts for the one before. */
 static void node_remove(void)
 {
@@ -474,10 +532,11 @@ static void node_remove(void)
 		struct seen *seen = seen_place(search.seen, search.room, node->hash);
 
 		seen->nr_schedules = node->nr_schedules;
+		seen->behind = node->behind;
 		seen->open = false;
 	}
 	if (search.nr_nodes)
-		search.node[search.nr_nodes - 1].nr_schedules += node->nr_schedules;
+		node_ends_in(&search.node[search.nr_nodes - 1], node->nr_schedules, &node->behind);
 	else
 		search.nr_schedules = node->nr_schedules;
 }
@@ -493,7 +552,8 @@ bool choice_next(void)
 			search_begin();
 		return true;
 	}
-	if (search.learned) {
+	if (search.learned || (search.reduce && search.nr_cycles)) {
+		search.reduce &= search.nr_cycles == 0;
 		search.nr_anew++;
 		search_begin();
 		return true;
@@ -501,6 +561,8 @@ bool choice_next(void)
 	while (search.nr_nodes) {
 		struct node *node = &search.node[search.nr_nodes - 1];
 
+		if (search.reduce)
+			node_chosen_ends(node);
 		if (node->todo) {
 			node->chosen = first_of(node->todo);
 			node->todo &= (uint8_t)(node->todo - 1);
@@ -549,8 +611,11 @@ int choice_open(const struct interleave_scenario *scenario, bool compare)
 	}
 	if (!compare)
 		search.max_preemptions = (uint32_t)base_min_u64(search.max_preemptions, MAX_PREEMPTIONS_UNCOMPARED);
-	search.mode = scenario->each ? MODE_SEARCH : MODE_RANDOM;
+	search.reduce = search.compare && !is_bounded();
+	search.mode = MODE_RANDOM;
 	search.rand.s = 1;
+	if (scenario->each || scenario->at_once)
+		search_begin();
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &search.began);
 	if (!again)
 		return 0;
@@ -586,7 +651,7 @@ static void print_success(const struct interleave_result *result)
 	if (is_bounded())
 		printf("<= %u preemptions:", search.max_preemptions);
 	else
-		printf("all %9.3g schedules:", result->nr_schedules);
+		printf("all%s %9.3g schedules:", search.reduce ? ", in" : "", result->nr_schedules);
 	printf(" %llu run, %u states, at most %u points, %u of %u addresses matter, %.2f s%s\n",
 	       (unsigned long long)result->nr_run, result->nr_states, result->most_points, search.nr_mattering,
 	       search.nr_addresses, seconds_since(&search.began),

@@ -29,6 +29,10 @@ bool choice_next(void) BASE_MUST_CHECK;
 
 /* The script stands before an operation on the address: whether others may go first. */
 bool choice_is_open(unsigned script, uintptr_t at, bool writes);
+/* The script does it now. */
+void choice_goes_to(unsigned script, uintptr_t at, bool writes);
+/* The same, at what is no address of the code under test, so at what choice_is_open is never asked for. */
+void choice_goes_to_shared(unsigned script, uintptr_t at, bool writes);
 /* The script holds the lock; and no longer. */
 void choice_locked(unsigned script, uintptr_t lock);
 void choice_unlocked(unsigned script, uintptr_t lock);

@@ -22,6 +22,7 @@ struct script {
 	bool ended;
 	bool reads;		/* it is in a read-side section */
 	uint8_t synchronizes;	/* scripts that it waits for to leave theirs */
+	bool asks;		/* whether what it has waited for is so: no points inside */
 	struct lock_mutex *wants;
 	bool (*ready)(void *arg);
 	void *arg;
@@ -66,11 +67,19 @@ static struct script *script_self(void)
 	return coroutine ? BASE_CONTAINER_OF(coroutine, struct script, coroutine) : NULL;
 }
 
+/* From here on it is in a read-side section, which matters to who asks for the readers. */
+static void script_reads(struct script *script)
+{
+	if (!script->reads)
+		choice_goes_to_shared(script_number(script), (uintptr_t)&machine->script, false);
+	script->reads = true;
+}
+
 /* The script has come to a point: others may be chosen before it goes on. */
 static void script_arrives(struct script *script, const volatile void *at, enum interleave_access access, const char *what,
 			   const char *function, int line)
 {
-	script->reads = true;
+	script_reads(script);
 	if (choice_is_open(script_number(script), (uintptr_t)at, access == INTERLEAVE_WRITE) && !machine->quietly) {
 		choice_print(script_number(script), what, (uintptr_t)at, function, line);
 		coroutine_yield();
@@ -81,8 +90,13 @@ void *interleave_point(const volatile void *at, enum interleave_access access, c
 {
 	struct script *script = script_self();
 
-	if (script && access != INTERLEAVE_UNSEEN)
+	if (!script || access == INTERLEAVE_UNSEEN)
+		return (void *)(uintptr_t)at;
+	if (script->asks)
+		(void)choice_is_open(script_number(script), (uintptr_t)at, access == INTERLEAVE_WRITE);
+	else
 		script_arrives(script, at, access, access == INTERLEAVE_READ ? "reads" : "changes", function, line);
+	choice_goes_to(script_number(script), (uintptr_t)at, access == INTERLEAVE_WRITE);
 	return (void *)(uintptr_t)at;
 }
 
@@ -102,6 +116,7 @@ void interleave_lock(struct lock_mutex *lock, const char *function, int line) LO
 		script->wants = lock;
 		script_arrives(script, lock, INTERLEAVE_WRITE, "locks", function, line);
 		script->wants = NULL;
+		choice_goes_to(script_number(script), (uintptr_t)lock, true);
 	}
 	if (pthread_mutex_trylock(&lock->m) != 0)
 		interleave_fail("%s:%d: a lock is taken that is held", function, line);
@@ -131,6 +146,10 @@ void interleave_wait(bool (*ready)(void *arg), void *arg)
 	coroutine_yield();
 	script->ready = NULL;
 	script->arg = NULL;
+	/* Once more, for what it reads: who writes there may come before. */
+	script->asks = true;
+	interleave_expect(ready(arg));
+	script->asks = false;
 }
 
 bool interleave_others_ended(void)
@@ -148,9 +167,12 @@ bool interleave_others_ended(void)
 
 static uint8_t readers(void)
 {
+	const struct script *self = script_self();
 	uint8_t mask = 0;
 	unsigned i;
 
+	if (self)
+		choice_goes_to_shared(script_number(self), (uintptr_t)&machine->script, true);
 	for (i = 0; i < machine->nr_scripts; i++)
 		if (!machine->script[i].ended && machine->script[i].reads)
 			mask |= (uint8_t)(1u << i);
@@ -179,11 +201,28 @@ static void graces_run(void)
 	machine->quietly = quietly;
 }
 
+/* Somebody waits for the script to leave its read-side section. */
+static bool script_is_waited_for(const struct script *script)
+{
+	uint8_t bit = (uint8_t)(1u << script_number(script));
+	unsigned i;
+
+	for (i = 0; i < machine->nr_graces; i++)
+		if (machine->grace[i].waits & bit)
+			return true;
+	for (i = 0; i < machine->nr_scripts; i++)
+		if (machine->script[i].synchronizes & bit)
+			return true;
+	return false;
+}
+
+/* Those who leave while nobody waits for them may do so in any order. */
 static void script_reads_no_more(struct script *script)
 {
 	uint8_t bit = (uint8_t)(1u << script_number(script));
 	unsigned i;
 
+	choice_goes_to_shared(script_number(script), (uintptr_t)machine->grace, script_is_waited_for(script));
 	script->reads = false;
 	for (i = 0; i < machine->nr_graces; i++)
 		machine->grace[i].waits &= (uint8_t)~bit;
@@ -207,8 +246,10 @@ void interleave_rcu_call(struct sys_rcu_head *head, void (*fn)(struct sys_rcu_he
 {
 	struct script *script = script_self();
 
-	if (script)
+	if (script) {
 		script_arrives(script, machine->grace, INTERLEAVE_WRITE, "gives to RCU", __func__, __LINE__);
+		choice_goes_to_shared(script_number(script), (uintptr_t)machine->grace, true);
+	}
 	if (machine->nr_graces == MAX_GRACES)
 		interleave_fail("more than %u wait for a grace period", MAX_GRACES);
 	machine->grace[machine->nr_graces++] = (struct grace){ head, fn, readers() };
@@ -223,6 +264,7 @@ void interleave_rcu_synchronize(void)
 		return;
 	}
 	script_arrives(script, machine->grace, INTERLEAVE_WRITE, "synchronizes", __func__, __LINE__);
+	choice_goes_to_shared(script_number(script), (uintptr_t)machine->grace, true);
 	script_reads_no_more(script);
 	script->synchronizes = readers();
 	choice_arrived(script_number(script));

@@ -8,7 +8,7 @@
  * is a sequence of choices, and is run again by making the same choices from the same state of memory, see world.h.
  *
  * The exploration is depth first, and runs each schedule from the start (Godefroid, "Model checking for programming languages
- * using VeriSoft", 1997), with three reductions, none of which loses an outcome:
+ * using VeriSoft", 1997), with four reductions, none of which loses an outcome:
  *
  * - Others are only let in where it matters: before a write to an address that another script goes to as well, before a read
  *   of one that another writes, and not where a lock keeps them apart, one that is held by whoever goes there (Stoller,
@@ -18,6 +18,9 @@
  * - There is no point before a lock is released: that step can as well come at once after the one before it (Lipton, 1975).
  * - A state that was seen before is not gone on from. Two states are the same when all memory of the world is, and all stacks,
  *   by a hash of 128 bits.
+ * - Of orders that differ only in steps which do not meet, one is run: see choice.c (Flanagan and Godefroid, "Dynamic
+ *   partial-order reduction for model checking software", 2005; with what is known of a state that was seen before, as Yang,
+ *   Chen, Gopalakrishnan and Kirby, "Efficient stateful dynamic partial order reduction", 2008). Not where there is a bound.
  *
  * What is left is bounded, where a scenario says so, by the number of preemptions: switches away from a script that could have
  * gone on (Musuvathi and Qadeer, "Iterative context bounding for systematic testing of multithreaded programs", 2007).
@@ -43,12 +46,13 @@ struct interleave_scenario {
 	void (*script[INTERLEAVE_MAX_SCRIPTS])(void);
 	void (*check)(void); /* when all scripts of a schedule have ended */
 	uint32_t max_preemptions; /* 0: no bound */
-	bool each; /* states are not compared: each schedule is run, and no others first to learn which addresses matter */
+	bool each; /* every schedule is run: states are not compared, orders that make no difference are not left out */
+	bool at_once; /* no schedules at random first, to learn which addresses matter */
 };
 
 struct interleave_result {
 	bool left_out; /* FARSWAP_SCHEDULE is for another scenario, or none */
-	double nr_schedules; /* without a bound: how many there are; exact up to 2^53 */
+	double nr_schedules; /* without a bound: how many there are, of those that were not left out; exact up to 2^53 */
 	uint64_t nr_run;     /* of these, without those of an exploration that had to begin anew */
 	uint32_t nr_states;
 	uint32_t most_points;
@@ -75,7 +79,10 @@ _Noreturn void interleave_fail(const char *fmt, ...) BASE_PRINTF(1, 2);
 /* The script holds nothing that it has found by a lookup: its read-side section ends here, and the next one begins. */
 void interleave_quiescent(void);
 
-/* Goes on when ready(arg) is true. If nobody can go on, and not all have ended, the schedule has failed. */
+/*
+ * Goes on when ready(arg) is true, which reads memory by atomic operations; or else what others may make true, and not false
+ * again. If nobody can go on, and not all have ended, the schedule has failed.
+ */
 void interleave_wait(bool (*ready)(void *arg), void *arg);
 
 /* Whether all scripts have ended but the one that asks, or that waits and is asked whether it is ready. */

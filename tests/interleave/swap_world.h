@@ -390,29 +390,32 @@ static inline void world_explore(void **state)
 		world_free_reactors();
 }
 
-/* Whether FARSWAP_SCHEDULE, if it is set, begins with the name of one of these. */
-static inline bool world_has_schedule(const struct interleave_scenario *scenarios, size_t nr)
+/* Whether a variable of the environment, if it is set, begins with the name of one of these. */
+static inline bool world_has_named(const char *program, const struct interleave_scenario *scenarios, size_t nr,
+				   const char *variable)
 {
-	const char *schedule = getenv("FARSWAP_SCHEDULE");
-	size_t len = schedule ? strcspn(schedule, " ") : 0, i;
+	const char *value = getenv(variable);
+	size_t len = value ? strcspn(value, " ") : 0, i;
 
-	for (i = 0; i < nr && schedule; i++)
-		if (strlen(scenarios[i].name) == len && strncmp(scenarios[i].name, schedule, len) == 0)
+	for (i = 0; i < nr && value; i++)
+		if (strlen(scenarios[i].name) == len && strncmp(scenarios[i].name, value, len) == 0)
 			return true;
-	return !schedule;
+	if (value)
+		printf("%s: %s='%s' is for none of its scenarios\n", program, variable, value);
+	return !value;
 }
 
-/* At most 64 scenarios, each a test. The status for main. */
+/* At most 64 scenarios, each a test; FARSWAP_SCENARIO, the name of one: it alone. The status for main. */
 static inline int world_run(const char *name, const struct interleave_scenario *scenarios, size_t nr)
 {
 	struct CMUnitTest tests[64] = { 0 };
 	size_t i;
 
 	assert(nr <= BASE_ARRAY_SIZE(tests));
-	if (!world_has_schedule(scenarios, nr)) {
-		printf("%s: FARSWAP_SCHEDULE='%s' is for none of its scenarios\n", name, getenv("FARSWAP_SCHEDULE"));
+	if (!world_has_named(name, scenarios, nr, "FARSWAP_SCHEDULE") ||
+	    !world_has_named(name, scenarios, nr, "FARSWAP_SCENARIO"))
 		return 1;
-	}
+	cmocka_set_test_filter(getenv("FARSWAP_SCENARIO"));
 	for (i = 0; i < nr; i++)
 		tests[i] = (struct CMUnitTest){ .name = scenarios[i].name, .test_func = world_explore,
 						.initial_state = (void *)(uintptr_t)&scenarios[i] };
