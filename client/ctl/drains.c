@@ -110,7 +110,7 @@ int drains_start(struct drains *drains, struct backend *backend, const struct vs
 	else if (!backend_has_pages(backend))
 		ret = -ENOTCONN;
 	else
-		ret = vswap_drain_start(drains->vswap, backend, options);
+		ret = vswap_drain(drains->vswap, backend, options);
 	if (ret == 0)
 		entry->target = options->target;
 	if (ret == 0 || ret == -EALREADY) {
@@ -215,7 +215,7 @@ static void start_for_server_locked(struct drains *drains, struct drains_entry *
 	/* After the deadline the server may take its memory back any time: what can still be saved is saved. */
 	if (entry->server_deadline_ns > now)
 		options.deadline_ms = (entry->server_deadline_ns - now) / SYS_NS_PER_MS + 1;
-	ret = vswap_drain_start(drains->vswap, entry->backend, &options);
+	ret = vswap_drain(drains->vswap, entry->backend, &options);
 	entry->retry_ns = now + RETRY_NS;
 	if (ret == 0) {
 		entry->target = options.target;

@@ -162,7 +162,7 @@ struct vswap_drain_progress {
  * however it ends, until vswap_undrain. 0; -EALREADY when one is running; -ENOENT for a backend that is not here;
  * -EBUSY while a drain of another backend is running.
  */
-int vswap_drain_start(struct vswap *vswap, struct backend *backend, const struct vswap_drain_options *options)
+int vswap_drain(struct vswap *vswap, struct backend *backend, const struct vswap_drain_options *options)
 	BASE_MUST_CHECK;
 /* 0; -ENOENT when none is running. Returns at once; the state changes soon. */
 int vswap_drain_cancel(struct vswap *vswap, struct backend *backend) BASE_MUST_CHECK;

@@ -487,7 +487,7 @@ static void drain_reset(struct drain *drain, const struct vswap_drain_options *o
 	lock_release(&drain->lock);
 }
 
-int vswap_drain_start(struct vswap *vswap, struct backend *backend, const struct vswap_drain_options *options)
+int vswap_drain(struct vswap *vswap, struct backend *backend, const struct vswap_drain_options *options)
 {
 	struct place *place = place_of(backend);
 	int err = 0;

@@ -27,7 +27,7 @@ static double drain_run(const struct bench_options *options, struct world *world
 	struct vswap_drain_options how = { .window_pages = options->window_pages };
 	struct vswap_drain_progress progress;
 
-	bench_check("drain", vswap_drain_start(world->vswap, from, &how));
+	bench_check("drain", vswap_drain(world->vswap, from, &how));
 	do {
 		usleep(1000);
 		vswap_drain_progress(world->vswap, from, &progress);

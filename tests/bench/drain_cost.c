@@ -39,7 +39,7 @@ static double drain_seconds(struct device *device)
 	struct backend *backend = &device->server[0].backend;
 	double began = thread_seconds();
 
-	bench_check("drain", vswap_drain_start(device->vswap, backend, &options));
+	bench_check("drain", vswap_drain(device->vswap, backend, &options));
 	do {
 		unsigned i;
 

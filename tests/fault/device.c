@@ -88,7 +88,7 @@ uint64_t device_drain(struct device *device, unsigned lender)
 	struct vswap_drain_progress progress;
 	struct vswap_check_result found;
 
-	assert_int_equal(vswap_drain_start(device->vswap, backend, &options), 0);
+	assert_int_equal(vswap_drain(device->vswap, backend, &options), 0);
 	assert_int_equal(vswap_check_live(device->vswap, &found), 0);
 	assert_int_equal(found.nr_differences, 0);
 	do {

@@ -368,7 +368,7 @@ static void drain_for_ever(void)
 	struct vswap_drain_progress progress;
 
 	for (unsigned p = 0;; p = (p + 1) % NR_PLACES) {
-		MUST(vswap_drain_start(vswap, &places[p].backend, &options) == 0);
+		MUST(vswap_drain(vswap, &places[p].backend, &options) == 0);
 		do {
 			MUST(vswap_refill(vswap) == 0);
 			nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);

@@ -92,7 +92,7 @@ static void drain(void)
 {
 	const struct vswap_drain_options options = { .window_pages = 1 };
 
-	interleave_expect(vswap_drain_start(w->f->vswap, &w->f->hand[0]->backend, &options) == 0);
+	interleave_expect(vswap_drain(w->f->vswap, &w->f->hand[0]->backend, &options) == 0);
 	interleave_quiescent();
 	mover_turns();
 }

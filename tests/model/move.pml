@@ -612,7 +612,7 @@ active proctype drain()
 #ifdef MOVE_UNDRAINED
 	drain_pass();
 #else
-	/* vswap_drain_start */
+	/* vswap_drain */
 	draining = true;
 #ifndef BUG_NO_SYNCHRONIZE
 	do

@@ -216,7 +216,7 @@ static void toggle_drain(struct world *w, struct server *server)
 		w->nr_drained += progress.state == VSWAP_DRAIN_DRAINED;
 		assert_int_equal(vswap_undrain(w->vswap, server->backend), 0);
 	} else {
-		(void)!vswap_drain_start(w->vswap, server->backend, &options);
+		(void)!vswap_drain(w->vswap, server->backend, &options);
 	}
 }
 

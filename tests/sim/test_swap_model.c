@@ -443,7 +443,7 @@ static void toggle_drain(struct swap_model *m)
 		nr_moved += progress.nr_moved;
 		assert_int_equal(vswap_undrain(m->f->vswap, backend), 0);
 	} else if (!vswap_backend_draining(other) || dice(m, 16) == 0) {
-		(void)!vswap_drain_start(m->f->vswap, backend, &options); /* -EBUSY: the other one is drained */
+		(void)!vswap_drain(m->f->vswap, backend, &options); /* -EBUSY: the other one is drained */
 	}
 }
 

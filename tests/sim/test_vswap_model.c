@@ -94,7 +94,7 @@ static void toggle_drain(struct world *w, unsigned b)
 		assert_int_equal(vswap_undrain(w->vswap, backend), 0);
 		return;
 	}
-	(void)!vswap_drain_start(w->vswap, backend, &options); /* -EBUSY: another one runs */
+	(void)!vswap_drain(w->vswap, backend, &options); /* -EBUSY: another one runs */
 }
 
 static void lose(struct world *w, unsigned b)

@@ -147,7 +147,7 @@ bool vswap_backend_draining(const struct backend *of)
 	return draining;
 }
 
-int vswap_drain_start(struct vswap *vswap, struct backend *of, const struct vswap_drain_options *options)
+int vswap_drain(struct vswap *vswap, struct backend *of, const struct vswap_drain_options *options)
 {
 	(void)vswap;
 	(void)of;

@@ -32,7 +32,7 @@ static struct fake *fake_of(const struct backend *backend)
 	return &fakes[backend - backends];
 }
 
-int vswap_drain_start(struct vswap *vswap, struct backend *backend, const struct vswap_drain_options *options)
+int vswap_drain(struct vswap *vswap, struct backend *backend, const struct vswap_drain_options *options)
 {
 	(void)vswap;
 	for (unsigned i = 0; i < NR; i++)

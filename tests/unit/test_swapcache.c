@@ -354,7 +354,7 @@ static void test_a_drain_moves_what_is_held_and_cached(void **state)
 	swap_add_slab(f, 1, 256);
 	f->hand[0]->hold = true;
 	sys_rcu_read_unlock();
-	assert_int_equal(vswap_drain_start(f->vswap, &f->hand[0]->backend, &options), 0);
+	assert_int_equal(vswap_drain(f->vswap, &f->hand[0]->backend, &options), 0);
 	fixture_turns(f, 2);
 	sys_rcu_read_lock();
 	for (i = 0; i < 8; i++)

@@ -30,7 +30,7 @@ static void drain_begin(struct fixture *f, unsigned b, uint64_t deadline_ms)
 {
 	struct vswap_drain_options options = { .deadline_ms = deadline_ms };
 
-	assert_int_equal(vswap_drain_start(f->vswap, backend_of(f, b), &options), 0);
+	assert_int_equal(vswap_drain(f->vswap, backend_of(f, b), &options), 0);
 }
 
 static struct vswap_drain_progress drain_look_at(struct fixture *f, unsigned b)
@@ -59,8 +59,8 @@ static void test_every_page_moves(void **state)
 	(void)state;
 	assert_int_equal(fixture_do(f, IO_DISCARD, 100, 7, 0), 0); /* with holes */
 	drain_begin(f, SERVER, 0);
-	assert_int_equal(vswap_drain_start(f->vswap, backend_of(f, SERVER), &(struct vswap_drain_options){ 0 }), -EALREADY);
-	assert_int_equal(vswap_drain_start(f->vswap, backend_of(f, DISK), &(struct vswap_drain_options){ 0 }), -EBUSY);
+	assert_int_equal(vswap_drain(f->vswap, backend_of(f, SERVER), &(struct vswap_drain_options){ 0 }), -EALREADY);
+	assert_int_equal(vswap_drain(f->vswap, backend_of(f, DISK), &(struct vswap_drain_options){ 0 }), -EBUSY);
 	assert_int_equal(vswap_undrain(f->vswap, backend_of(f, SERVER)), -EBUSY);
 	assert_int_equal(drain_run(f, SERVER), VSWAP_DRAIN_DRAINED);
 	progress = drain_look_at(f, SERVER);
@@ -251,7 +251,7 @@ static void test_the_window_bounds_what_is_read_ahead(void **state)
 
 	(void)state;
 	f->hand[SERVER]->hold = true;
-	assert_int_equal(vswap_drain_start(f->vswap, backend_of(f, SERVER), &options), 0);
+	assert_int_equal(vswap_drain(f->vswap, backend_of(f, SERVER), &options), 0);
 	fixture_turns(f, 20);
 	assert_int_equal(f->hand[SERVER]->nr_reads, 2);
 	f->hand[SERVER]->hold = false;
@@ -304,11 +304,11 @@ static void test_where_to_is_obeyed(void **state)
 	struct vswap_drain_options options = { .target = VSWAP_DRAIN_TO_REMOTE };
 
 	(void)state;
-	assert_int_equal(vswap_drain_start(f->vswap, backend_of(f, SERVER), &options), 0);
+	assert_int_equal(vswap_drain(f->vswap, backend_of(f, SERVER), &options), 0);
 	assert_int_equal(drain_run(f, SERVER), VSWAP_DRAIN_NO_ROOM);
 	assert_int_equal(fixture_used(f, DISK), 0);
 	options.target = VSWAP_DRAIN_TO_DISK;
-	assert_int_equal(vswap_drain_start(f->vswap, backend_of(f, SERVER), &options), 0);
+	assert_int_equal(vswap_drain(f->vswap, backend_of(f, SERVER), &options), 0);
 	assert_int_equal(drain_run(f, SERVER), VSWAP_DRAIN_DRAINED);
 	assert_int_equal(fixture_used(f, DISK), 10);
 	fixture_free(f);

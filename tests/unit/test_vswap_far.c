@@ -67,7 +67,7 @@ static void test_far_pages_move(void **state)
 
 	(void)state;
 	fixture_add_slab(f, DISK, SLAB_MIN_SLOTS);
-	assert_int_equal(vswap_drain_start(f->vswap, &f->hand[SERVER]->backend, &options), 0);
+	assert_int_equal(vswap_drain(f->vswap, &f->hand[SERVER]->backend, &options), 0);
 	for (n = 0; n < 100; n++)
 		fixture_turns(f, 1);
 	vswap_drain_progress(f->vswap, &f->hand[SERVER]->backend, &progress);

@@ -333,7 +333,7 @@ static void test_a_bad_transfer_after_a_move_is_tried_again(void **state)
 	assert_int_equal(fixture_do(f, IO_WRITE, 7, 1, 1), 0);
 	f->hand[SERVER]->hold = true;
 	fixture_submit(f, 1, read);
-	assert_int_equal(vswap_drain_start(f->vswap, &f->hand[SERVER]->backend, &options), 0);
+	assert_int_equal(vswap_drain(f->vswap, &f->hand[SERVER]->backend, &options), 0);
 	fixture_turns(f, 1);
 	hand_end(f, SERVER, FIXTURE_QUEUES, 0); /* the mover's read */
 	fixture_turns(f, 3);
