@@ -59,5 +59,12 @@ else()
 	target_link_options(farswap_flags INTERFACE LINKER:-z,relro LINKER:-z,now)
 endif()
 
+# Objects that can be linked as they are, and are for all but those of farswap_optimize_as_one.
+if(CMAKE_C_COMPILER_ID STREQUAL GNU AND CMAKE_BUILD_TYPE STREQUAL Release AND NOT farswap_sanitizers)
+	target_compile_options(farswap_flags INTERFACE -flto=auto -ffat-lto-objects)
+	target_link_options(farswap_flags INTERFACE
+		$<IF:$<BOOL:$<TARGET_PROPERTY:FARSWAP_AS_ONE>>,-flto=auto,-fno-lto>)
+endif()
+
 find_package(Threads REQUIRED)
 target_link_libraries(farswap_flags INTERFACE Threads::Threads)

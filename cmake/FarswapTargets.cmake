@@ -24,6 +24,13 @@ function(farswap_library name)
 	endif()
 endfunction()
 
+# farswap_optimize_as_one(target)
+#   A program or shared library that is run for its speed: its rooms call each other for every page, and the compiler is shown
+#   all of them when it is linked (docs/benchmarks.md has what that brings). The others are linked faster without.
+function(farswap_optimize_as_one target)
+	set_target_properties(${target} PROPERTIES FARSWAP_AS_ONE ON)
+endfunction()
+
 # farswap_executable(name SOURCES file... [DEPS target...])
 #   A program, in bin/ of the build tree and installed.
 function(farswap_executable name)

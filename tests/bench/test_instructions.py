@@ -12,11 +12,11 @@ SKIPPED = 77
 # pages a little depends on what other threads do meanwhile.
 AIM = 1500
 LIMITS = {
-    "read": 2350,
-    "write": 3000,
-    "write of a new page": 3100,
-    "read, 16 at a time": 1450,
-    "write, 16 at a time": 1950,
+    "read": 2050,
+    "write": 2650,
+    "write of a new page": 2800,
+    "read, 16 at a time": 1300,
+    "write, 16 at a time": 1800,
 }
 
 
