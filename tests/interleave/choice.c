@@ -5,9 +5,9 @@
  *
  * Reduced, a node has at first one choice. When all behind it has been seen, those scripts have to be tried as well which meet
  * the step that was chosen there: each that goes where the step writes, or writes where it reads. If one that meets it cannot
- * be chosen yet, all have to. What is left out begins with a step that could as well have come before everything that is
- * behind the node without it. The states behind must not come back to where they were, or a script might be put off for ever;
- * when they do, the search begins anew and is not reduced.
+ * be chosen yet, all have to. In any schedule that is left out the chosen step could as well have come first, and then it is
+ * not left out. The states behind must not come back to where they were, or a script might be put off for ever; when they do,
+ * the search begins anew and is not reduced.
  */
 #include "tests/interleave/choice.h"
 
@@ -44,7 +44,7 @@ struct address {
 	uint8_t readers;
 	uint8_t writers;
 	uint8_t nr_guards;
-	uint32_t number;	   /* among those that have mattered, from 1 on */
+	uint32_t number;	   /* in footprints, from 1 on; 0 until it is in one */
 	uintptr_t guard[MAX_HELD]; /* locks that were held whenever somebody was there; with none, it matters who meets */
 };
 
@@ -69,9 +69,9 @@ struct node {
 	uint32_t current; /* who had run */
 	uint8_t mask;
 	uint8_t todo;
-	uint8_t taken; /* chosen before, now, or to be */
+	uint8_t taken; /* chosen before, now, or to be; when the search is reduced */
 	uint32_t chosen;
-	struct footprint step;	 /* from the choice to the next one */
+	struct footprint step;	 /* from the choice to the next node */
 	struct footprint after;	 /* from there on */
 	struct footprint behind; /* both, of the choices before */
 };
@@ -288,6 +288,14 @@ void choice_goes_to(unsigned script, uintptr_t at, bool writes)
 void choice_goes_to_shared(unsigned script, uintptr_t at, bool writes)
 {
 	step_goes_to(script, address_find(at), writes);
+}
+
+void choice_goes_everywhere(unsigned script)
+{
+	struct footprint *step = step_under_way();
+
+	if (step)
+		footprint_add_everything(step, script);
 }
 
 /* ---- the schedule as text ---- */

@@ -31,8 +31,10 @@ bool choice_next(void) BASE_MUST_CHECK;
 bool choice_is_open(unsigned script, uintptr_t at, bool writes);
 /* The script does it now. */
 void choice_goes_to(unsigned script, uintptr_t at, bool writes);
-/* The same, at what is no address of the code under test, so at what choice_is_open is never asked for. */
+/* The same, at what is no address of the code under test, and so counts whoever else has been there by now. */
 void choice_goes_to_shared(unsigned script, uintptr_t at, bool writes);
+/* The script does what concerns all others, wherever they go. */
+void choice_goes_everywhere(unsigned script);
 /* The script holds the lock; and no longer. */
 void choice_locked(unsigned script, uintptr_t lock);
 void choice_unlocked(unsigned script, uintptr_t lock);

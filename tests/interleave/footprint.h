@@ -18,6 +18,12 @@ static inline void footprint_add(struct footprint *footprint, unsigned script, u
 	*(writes ? &footprint->writes[script] : &footprint->reads[script]) |= 1ull << number % 64;
 }
 
+/* The script may have gone anywhere. */
+static inline void footprint_add_everything(struct footprint *footprint, unsigned script)
+{
+	footprint->writes[script] = ~0ull;
+}
+
 static inline void footprint_add_all(struct footprint *footprint, const struct footprint *other)
 {
 	for (unsigned i = 0; i < INTERLEAVE_MAX_SCRIPTS; i++) {

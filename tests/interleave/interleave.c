@@ -133,6 +133,14 @@ void interleave_unlock(struct lock_mutex *lock) LOCK_NO_ANALYSIS
 	pthread_mutex_unlock(&lock->m);
 }
 
+void interleave_gives_up(void)
+{
+	const struct script *script = script_self();
+
+	if (script)
+		choice_goes_everywhere(script_number(script));
+}
+
 void interleave_wait(bool (*ready)(void *arg), void *arg)
 {
 	struct script *script = script_self();
@@ -201,33 +209,22 @@ static void graces_run(void)
 	machine->quietly = quietly;
 }
 
-/* Somebody waits for the script to leave its read-side section. */
-static bool script_is_waited_for(const struct script *script)
-{
-	uint8_t bit = (uint8_t)(1u << script_number(script));
-	unsigned i;
-
-	for (i = 0; i < machine->nr_graces; i++)
-		if (machine->grace[i].waits & bit)
-			return true;
-	for (i = 0; i < machine->nr_scripts; i++)
-		if (machine->script[i].synchronizes & bit)
-			return true;
-	return false;
-}
-
 /* Those who leave while nobody waits for them may do so in any order. */
 static void script_reads_no_more(struct script *script)
 {
-	uint8_t bit = (uint8_t)(1u << script_number(script));
+	uint8_t bit = (uint8_t)(1u << script_number(script)), waited_for = 0;
 	unsigned i;
 
-	choice_goes_to_shared(script_number(script), (uintptr_t)machine->grace, script_is_waited_for(script));
 	script->reads = false;
-	for (i = 0; i < machine->nr_graces; i++)
+	for (i = 0; i < machine->nr_graces; i++) {
+		waited_for |= machine->grace[i].waits & bit;
 		machine->grace[i].waits &= (uint8_t)~bit;
-	for (i = 0; i < machine->nr_scripts; i++)
+	}
+	for (i = 0; i < machine->nr_scripts; i++) {
+		waited_for |= machine->script[i].synchronizes & bit;
 		machine->script[i].synchronizes &= (uint8_t)~bit;
+	}
+	choice_goes_to_shared(script_number(script), (uintptr_t)machine->grace, waited_for != 0);
 	graces_run();
 	script->reads = false;
 }
@@ -415,6 +412,7 @@ static void machine_make(void)
 	world_open(INTERLEAVE_MAX_SCRIPTS);
 	machine = world_calloc(1, sizeof(*machine));
 	scenario->prepare();
+	interleave_grace(); /* nobody of the scripts is waited for */
 	sys_rcu_online();
 	reading = true;
 	while (machine->nr_scripts < INTERLEAVE_MAX_SCRIPTS && scenario->script[machine->nr_scripts])

@@ -25,6 +25,10 @@
  * What is left is bounded, where a scenario says so, by the number of preemptions: switches away from a script that could have
  * gone on (Musuvathi and Qadeer, "Iterative context bounding for systematic testing of multithreaded programs", 2007).
  *
+ * What scripts share and do not go to by atomic operations or under locks has to be shown as if they did (interleave_point,
+ * interleave_gives_up), or orders in which only that differs are left out. What scripts allocate has different addresses in
+ * different orders, which nothing may depend on.
+ *
  * Memory is sequentially consistent. Grace periods of RCU are as short as they may be: what sys_rcu_call was given runs as soon
  * as every script that was in a read-side section has left it, as one step.
  *
@@ -46,8 +50,8 @@ struct interleave_scenario {
 	void (*script[INTERLEAVE_MAX_SCRIPTS])(void);
 	void (*check)(void); /* when all scripts of a schedule have ended */
 	uint32_t max_preemptions; /* 0: no bound */
-	bool each; /* every schedule is run: states are not compared, orders that make no difference are not left out */
 	bool at_once; /* no schedules at random first, to learn which addresses matter */
+	bool each; /* the same, and every schedule is run: states are not compared, and no order is left out */
 };
 
 struct interleave_result {
@@ -76,16 +80,19 @@ _Noreturn void interleave_fail(const char *fmt, ...) BASE_PRINTF(1, 2);
 #define interleave_expect(condition) \
 	((condition) ? (void)0 : interleave_fail("%s:%d: not so: %s", __func__, __LINE__, #condition))
 
+/* An object's life ends, after which another script might still use it by mistake, and not by atomic operations. */
+void interleave_gives_up(void);
+
 /* The script holds nothing that it has found by a lookup: its read-side section ends here, and the next one begins. */
 void interleave_quiescent(void);
 
 /*
- * Goes on when ready(arg) is true, which reads memory by atomic operations; or else what others may make true, and not false
- * again. If nobody can go on, and not all have ended, the schedule has failed.
+ * Goes on when ready(arg) is true. What makes it true is either one word, which it reads by an atomic operation; or other
+ * scripts can only make it true, and never false again. If nobody can go on, and not all have ended, the schedule has failed.
  */
 void interleave_wait(bool (*ready)(void *arg), void *arg);
 
-/* Whether all scripts have ended but the one that asks, or that waits and is asked whether it is ready. */
+/* For the functions that interleave_wait is given: whether all scripts have ended but the one that waits. */
 bool interleave_others_ended(void);
 
 /* For checks and preparations: runs what waits for a grace period. */

@@ -391,15 +391,21 @@ static void check_allocated_again(void)
 
 /* ---- the lock of a folio ---- */
 
+/* The time in events, which whoever asks for it makes one of. */
+static unsigned tick(void)
+{
+	return ++*(unsigned *)interleave_point(&w->now, INTERLEAVE_WRITE, __func__, __LINE__);
+}
+
 static void waiter_call(unsigned script, unsigned n, void (*locked)(struct folio_waiter *waiter))
 {
 	struct folio_waiter *waiter = &w->waiter[n];
 	bool at_once;
 
 	waiter->locked = locked;
-	w->called_at[n] = ++w->now;
+	w->called_at[n] = tick();
 	at_once = folio_lock(queue_of(script), &w->folio[0]->folio, waiter);
-	w->returned_at[n] = ++w->now;
+	w->returned_at[n] = tick();
 	if (at_once) {
 		waiter->queue = queue_of(script);
 		waiter->folio = &w->folio[0]->folio;
@@ -413,7 +419,7 @@ static void waiter_locked(struct folio_waiter *waiter)
 	unsigned n = (unsigned)(waiter - w->waiter);
 
 	w->nr_locked[n]++;
-	w->locked_at[n] = ++w->now;
+	w->locked_at[n] = tick();
 	interleave_expect(++w->nr_inside == 1);
 	interleave_point(&w->nr_inside, INTERLEAVE_WRITE, __func__, __LINE__);
 	w->nr_inside--;
