@@ -254,17 +254,11 @@ void slot_cursor_close(struct slab_map *map, struct slot_cursor *cursor)
 	cursor->slab = NULL;
 }
 
-/* Opens the emptiest cluster of a slab that nobody has; at least min_free slots of it are free. */
-static bool slot_cursor_open_in(struct slot_cursor *cursor, struct slab *slab, uint32_t min_free)
+/* The emptiest cluster of a slab that nobody has, with at least min_free free slots; UINT32_MAX when there is none. */
+static uint32_t slab_find_cluster(const struct slab *slab, uint32_t min_free)
 {
 	uint32_t cluster, best = UINT32_MAX, best_free = min_free - 1;
 
-	if (!slab_is_stable(slab)) {
-		cursor->passed_by = true;
-		return false;
-	}
-	if (atomic_load_explicit(&slab->nr_used, memory_order_relaxed) >= slab->nr_slots)
-		return false;
 	for (cluster = 0; cluster < slab->nr_clusters; cluster++) {
 		uint32_t nr_free;
 
@@ -278,7 +272,26 @@ static bool slot_cursor_open_in(struct slot_cursor *cursor, struct slab *slab, u
 		if (nr_free == slab_cluster_slots(slab))
 			break;
 	}
-	return best != UINT32_MAX && slot_cursor_open(cursor, slab, best);
+	return best;
+}
+
+/* Opens one. When others are quicker it looks again: that somebody has that one does not mean that there is none. */
+static bool slot_cursor_open_in(struct slot_cursor *cursor, struct slab *slab, uint32_t min_free)
+{
+	uint32_t cluster;
+
+	if (!slab_is_stable(slab)) {
+		cursor->passed_by = true;
+		return false;
+	}
+	if (atomic_load_explicit(&slab->nr_used, memory_order_relaxed) >= slab->nr_slots)
+		return false;
+	do {
+		cluster = slab_find_cluster(slab, min_free);
+		if (cluster == UINT32_MAX)
+			return false;
+	} while (!slot_cursor_open(cursor, slab, cluster));
+	return true;
 }
 
 /* How full it is, in 1/1024, made worse by the time its server takes. */

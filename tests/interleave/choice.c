@@ -23,7 +23,7 @@
 
 #define NOBODY UINT32_MAX
 #define UNBOUNDED UINT32_MAX
-#define NR_RANDOM 200u /* schedules that are run first, to learn which addresses matter */
+#define NR_RANDOM 2000u /* schedules that are run first, to learn which addresses matter */
 /* Where states cannot be compared, the schedules are too many for more. */
 #define MAX_PREEMPTIONS_UNCOMPARED 1u
 #define MAX_NODES (1u << 14)

@@ -38,6 +38,8 @@ struct swap_world {
 	int err[INTERLEAVE_MAX_SCRIPTS][4];
 	unsigned nr_done[INTERLEAVE_MAX_SCRIPTS]; /* I/O that has ended */
 	struct fixture_io *io[INTERLEAVE_MAX_SCRIPTS];
+	struct slab *slab[INTERLEAVE_MAX_SCRIPTS]; /* of a slot that a script has taken */
+	uint32_t slot[INTERLEAVE_MAX_SCRIPTS];
 	bool packs; /* pages are such that they are compressed */
 	/* The job of the mover. */
 	struct move_owner owner;
