@@ -44,7 +44,7 @@ int daemon_create_node(struct daemon *daemon)
 		.rdma_gid_index = settings->rdma_gid_index,
 		.rdma_service_level = settings->rdma_service_level,
 		.dead_ms = (unsigned)settings->dead_ms,
-		.read_patience_ms = (unsigned)settings->read_patience_ms,
+		.patience_ms = (unsigned)settings->patience_ms,
 		.connect_timeout_ms = (unsigned)settings->connect_timeout_ms,
 		.lost_after_ms = settings->lost_after_ms,
 		.ahead_bytes = settings->ahead_bytes,

@@ -198,7 +198,7 @@ static int create_server(struct node *node, unsigned i, char error[NODE_ERROR_MA
 		.nr_queues = node->nr_reactors,
 		.queue_depth = node->options.queue_depth,
 		.dead_ms = node->options.dead_ms,
-		.read_patience_ms = node->options.read_patience_ms,
+		.patience_ms = node->options.patience_ms,
 	};
 	struct keeper_options keep = {
 		.vswap = node->vswap,

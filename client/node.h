@@ -56,7 +56,7 @@ struct node_options {
 	int rdma_gid_index;
 	int rdma_service_level;
 	unsigned dead_ms;
-	unsigned read_patience_ms;
+	unsigned patience_ms;
 	unsigned connect_timeout_ms;
 	uint64_t lost_after_ms;
 	uint64_t ahead_bytes;

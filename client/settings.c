@@ -55,7 +55,7 @@ static const struct config_option options[] = {
 	  .help = "memory servers, host:port each" },
 	{ .section = "servers", SETTING("dead_after", CONFIG_DURATION, dead_ms), .arg = "TIME", .default_text = "800ms",
 	  .min = 50, .max = DAY_MS, .help = "a connection that is silent for so long is down" },
-	{ .section = "servers", SETTING("read_patience", CONFIG_DURATION, read_patience_ms), .arg = "TIME",
+	{ .section = "servers", SETTING("patience", CONFIG_DURATION, patience_ms), .arg = "TIME",
 	  .default_text = "12s", .max = DAY_MS,
 	  .help = "how long a read waits for a server that is out of reach; 0: not at all" },
 	{ .section = "servers", SETTING("lost_after", CONFIG_DURATION, lost_after_ms), .arg = "TIME",

@@ -28,7 +28,7 @@ struct settings {
 
 	struct config_list servers;
 	uint64_t dead_ms;
-	uint64_t read_patience_ms;
+	uint64_t patience_ms;
 	uint64_t lost_after_ms; /* 0: the lease's term and a margin */
 	uint64_t connect_timeout_ms;
 	uint64_t start_timeout_ms;

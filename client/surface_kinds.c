@@ -88,14 +88,14 @@ static void ublk_look(void *frontend, struct admin_frontend *seen)
 
 /*
  * Of a request that takes longer than the kernel's NBD client waits, it gives up the connection, and the device with the last
- * of them. A read waits for read_patience after dead_after has passed; a write that fails on one server begins again on
+ * of them. A read waits for patience after dead_after has passed; a write that fails on one server begins again on
  * another; what a minute is for is a local disk in trouble. So nothing that the daemon does by design looks dead.
  */
 #define NBD_MARGIN_MS 60000u
 
 static int nbd_kernel_open(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend)
 {
-	uint64_t longest_ms = settings->read_patience_ms + 2 * settings->dead_ms + NBD_MARGIN_MS;
+	uint64_t longest_ms = settings->patience_ms + 2 * settings->dead_ms + NBD_MARGIN_MS;
 	struct nbd_kernel_options options = {
 		.vswap = vswap,
 		.nr_queues = settings->nr_queues,

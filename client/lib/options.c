@@ -42,7 +42,7 @@ static const struct {
 	{ NUMBER(start_timeout_ms), .min = 10, .max = DAY_MS, .otherwise = 10000 },
 	{ NUMBER(connect_timeout_ms), .min = 10, .max = DAY_MS, .otherwise = 1000 },
 	{ NUMBER(dead_after_ms), .min = 50, .max = DAY_MS, .otherwise = 800 },
-	{ NUMBER(read_patience_ms), .min = 1, .max = DAY_MS, .otherwise = 12000 },
+	{ NUMBER(patience_ms), .min = 1, .max = DAY_MS, .otherwise = 12000 },
 	{ NUMBER(lost_after_ms), .max = DAY_MS },
 };
 
@@ -199,7 +199,7 @@ struct node_options library_options_of_node(const struct library_options *option
 		.nr_servers = given->nr_servers,
 		.name = options->name,
 		.dead_ms = given->dead_after_ms,
-		.read_patience_ms = given->read_patience_ms,
+		.patience_ms = given->patience_ms,
 		.connect_timeout_ms = given->connect_timeout_ms,
 		.lost_after_ms = given->lost_after_ms,
 		.ahead_bytes = given->ahead_bytes,

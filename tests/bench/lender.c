@@ -122,7 +122,7 @@ struct backend *lender_connect(struct lender *lender, struct sys_reactor *const 
 		.nr_queues = nr_queues,
 		.queue_depth = 128,
 		.dead_ms = 5000,
-		.read_patience_ms = 5000,
+		.patience_ms = 5000,
 	};
 	struct remote_session session = { 0 };
 	struct rpc_status status;

@@ -29,7 +29,7 @@ extern char **environ;
 static struct backend *nbd_memory(struct transport_driver *driver, struct sys_reactor *const *reactors)
 {
 	struct remote_options options = { .name = "memory", .driver = driver, .reactors = reactors, .nr_queues = 2,
-					  .queue_depth = 512, .dead_ms = 60000, .read_patience_ms = 1000 };
+					  .queue_depth = 512, .dead_ms = 60000, .patience_ms = 1000 };
 	struct remote_session session = { .data_address = "loop", .lease_id = NBD_LEASE, .instance_id = 1,
 					  .heartbeat_ms = 1000 };
 	struct backend *backend;

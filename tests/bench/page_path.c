@@ -116,7 +116,7 @@ static void client_open(struct page_path *path)
 		.nr_queues = 2,
 		.queue_depth = 128,
 		.dead_ms = PATIENCE_MS,
-		.read_patience_ms = PATIENCE_MS,
+		.patience_ms = PATIENCE_MS,
 	};
 	struct remote_session session = { .lease_id = LEASE, .instance_id = INSTANCE, .heartbeat_ms = PATIENCE_MS / 4 };
 	struct sys_address address;

@@ -39,7 +39,7 @@ void remote_open(struct env *env, struct transport_driver *driver, const char *a
 		.nr_queues = NR_QUEUES,
 		.queue_depth = DEPTH,
 		.dead_ms = 5000,
-		.read_patience_ms = 60000,
+		.patience_ms = 60000,
 	};
 	struct remote_session session = { .lease_id = LEASE, .instance_id = INSTANCE, .heartbeat_ms = 1000 };
 

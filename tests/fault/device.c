@@ -16,7 +16,7 @@
 static void lender_create(struct device *device, struct device_lender *lender, uint32_t nr_slots)
 {
 	struct remote_options options = { .name = "loop", .reactors = device->reactor, .nr_queues = device->nr_queues + 1,
-					  .queue_depth = 64, .dead_ms = 60000, .read_patience_ms = 60000 };
+					  .queue_depth = 64, .dead_ms = 60000, .patience_ms = 60000 };
 	struct remote_session session = { .data_address = "loop", .lease_id = LEASE, .instance_id = 1, .heartbeat_ms = 1000 };
 
 	target_init(&lender->target, session.instance_id);

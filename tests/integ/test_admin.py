@@ -256,7 +256,7 @@ class ServiceTest(AdminTest):
             self.assertEqual(server.service().GetCapacity().leases, 0)
 
     def test_dead_server_comes_back(self):
-        self.start("--lost_after", "1s", "--read_patience", "2s")
+        self.start("--lost_after", "1s", "--patience", "2s")
         self.write(8 * MIB)
         port = self.servers[0].control_address.rsplit(":", 1)[1]
         lost = self.daemon.server(self.servers[0]).used_slots

@@ -26,7 +26,7 @@ class Allocation(unittest.TestCase):
         self.addCleanup(os.environ.pop, "LD_PRELOAD")
         self.servers = [self.start_server(name) for name in ("alpha", "beta")]
         self.daemon = Farswapd(self.folder, self.servers, "--ahead", "8M", "--disk", os.path.join(self.folder, "disk"),
-                               "--disk_size", "16M", "--disk_slab_size", "1M", "--lost_after", "1s", "--read_patience",
+                               "--disk_size", "16M", "--disk_slab_size", "1M", "--lost_after", "1s", "--patience",
                                "100ms")
         self.addCleanup(self.daemon.stop)
 

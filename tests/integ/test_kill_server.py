@@ -40,7 +40,7 @@ class KillServer(unittest.TestCase):
 
     def test_only_what_was_there_is_lost(self):
         alpha, beta = self.start_server("alpha"), self.start_server("beta")
-        daemon, verifier = self.start_daemon([alpha, beta], "--read-patience", "0", "--lost-after", "1s")
+        daemon, verifier = self.start_daemon([alpha, beta], "--patience", "0", "--lost-after", "1s")
         verifier.fill(NR_PAGES)
         self.assertEqual(verifier.work(5000), 0)
         self.assertGreater(daemon.server(alpha).used_slots, 500)
@@ -79,7 +79,7 @@ class KillServer(unittest.TestCase):
     def test_the_only_server(self):
         """With nowhere to go, writes fail; the daemon stays, and serves again when there is a server again."""
         alpha = self.start_server("alpha")
-        daemon, verifier = self.start_daemon([alpha], "--read-patience", "0", "--lost-after", "1s")
+        daemon, verifier = self.start_daemon([alpha], "--patience", "0", "--lost-after", "1s")
         verifier.fill(1000)
         alpha.kill()
         daemon.wait_for(alpha, lambda row: row.state not in (UP, DOWN))

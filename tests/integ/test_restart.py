@@ -144,13 +144,13 @@ class Restart(unittest.TestCase):
 
     def test_a_server_that_is_gone_meanwhile(self):
         alpha, beta = self.start_server("alpha"), self.start_server("beta")
-        daemon = self.start_daemon([alpha, beta], "--lost-after", "1s", "--read-patience", "0")
+        daemon = self.start_daemon([alpha, beta], "--lost-after", "1s", "--patience", "0")
         verifier = self.connect(daemon)
         verifier.fill(NR_PAGES)
         most = daemon.server(alpha).used_slots
         self.kill(daemon)
         alpha.kill()
-        daemon = self.start_daemon([alpha, beta], "--lost-after", "1s", "--read-patience", "0")
+        daemon = self.start_daemon([alpha, beta], "--lost-after", "1s", "--patience", "0")
         self.connect(daemon, verifier)
         daemon.wait_for(alpha, lambda row: row.used_slots == 0)
         lost = verifier.check_all()

@@ -293,7 +293,7 @@ static void server_create(struct world *w, struct server *server, unsigned numbe
 	struct lender_options options = { .clock = &w->clock.clock, .max_leases = 8, .max_lease_slabs = SERVER_SLABS,
 					  .term_ms = TERM_MS };
 	struct remote_options remote = { .reactors = w->reactor, .nr_queues = NR_QUEUES + 1, .queue_depth = 32,
-					 .dead_ms = 500, .read_patience_ms = 5000 };
+					 .dead_ms = 500, .patience_ms = 5000 };
 	char name[16];
 	struct expose_options expose = { .max_sessions = 64, .max_leases = 8 };
 

@@ -327,7 +327,7 @@ static inline int fixture_create(void **state)
 		.nr_queues = FIXTURE_QUEUES,
 		.queue_depth = FIXTURE_DEPTH,
 		.dead_ms = FIXTURE_DEAD_MS,
-		.read_patience_ms = FIXTURE_PATIENCE_MS,
+		.patience_ms = FIXTURE_PATIENCE_MS,
 	};
 	struct sys_reactor_options reactor = { .name = "manual", .cpu = -1, .manual = true, .clock = &fixture->clock };
 

@@ -402,7 +402,7 @@ static void test_each_mistake_is_named(void **arg)
 	REFUSED("start_timeout_ms: 9 ", options.start_timeout_ms = 9);
 	REFUSED("connect_timeout_ms: 1 ", options.connect_timeout_ms = 1);
 	REFUSED("dead_after_ms: 49 ", options.dead_after_ms = 49);
-	REFUSED("read_patience_ms: 86400001 ", options.read_patience_ms = 86400001);
+	REFUSED("patience_ms: 86400001 ", options.patience_ms = 86400001);
 	REFUSED("lost_after_ms: 86400001 ", options.lost_after_ms = 86400001);
 	REFUSED("queues: number 0 cannot be started on cpu 1000000", options.cpus = (const int[]){ 1000000, -1, -1 });
 }

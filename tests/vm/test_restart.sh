@@ -48,7 +48,7 @@ cd "$farswap_dir"
 uname -r
 farswap_start_servers 2 96M
 # So long may the servers be silent, which are stopped for a moment.
-args=(--size 80M --queues 2 --frontend ublk --dead-after 30s --read-patience 60s)
+args=(--size 80M --queues 2 --frontend ublk --dead-after 30s --patience 60s)
 farswap_start "${args[@]}"
 farswap_ready
 [ -e "$state_file" ] || farswap_fail "there is no $state_file"

@@ -75,7 +75,7 @@ down
 
 # shellcheck disable=SC2034
 cgroup_patient=1
-up ublk --read-patience 60s --lost-after 60s
+up ublk --patience 60s --lost-after 60s
 naks=$(rxe_naks)
 rxe_loss 2
 hog 32 1

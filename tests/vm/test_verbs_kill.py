@@ -49,7 +49,7 @@ class KillServer(unittest.TestCase):
     def start_daemon(self, servers):
         # Emulated, both ends share a processor: what is slow is not dead.
         daemon = Farswapd(self.folder, servers, "--transport", "verbs", "--rdma-device", "rxe1", "--queues", "1", "--ahead",
-                          "4M", "--dead-after", "1500ms", "--read-patience", "0", "--lost-after", "3s", "--connect-timeout",
+                          "4M", "--dead-after", "1500ms", "--patience", "0", "--lost-after", "3s", "--connect-timeout",
                           "5s", size="24M")
         self.addCleanup(daemon.stop)
         for server in servers:

@@ -110,7 +110,7 @@ def main():
     check("rdma" in lender, "farmemd does not listen for RDMA: %s", lender)
     start("farswapd", "--size", "8M", "--frontend", "nbd", "--nbd-listen", "unix:/tmp/nbd.sock", "--servers",
           lender["control"], "--admin-socket", "/tmp/admin.sock", "--rdma-device", "rxe1", "--queues", "1",
-          "--dead-after", "1500ms", "--read-patience", "60s", "--lost-after", "60s", "--connect-timeout", "5s")
+          "--dead-after", "1500ms", "--patience", "60s", "--lost-after", "60s", "--connect-timeout", "5s")
     check(server()["transport"] == "verbs", "transport: %s", server())
     verifier = Verifier("nbd+unix:///?socket=/tmp/nbd.sock", NR_PAGES)
     begin = time.monotonic()

@@ -46,7 +46,7 @@ struct remote {
 	struct transport_driver *driver;
 	unsigned queue_depth;
 	unsigned dead_ms;
-	uint64_t read_patience_ns;
+	uint64_t patience_ns;
 
 	/* The control thread's own. */
 	struct remote_session session;
