@@ -57,7 +57,7 @@ static const struct config_option options[] = {
 	  .min = 50, .max = DAY_MS, .help = "a connection that is silent for so long is down" },
 	{ .section = "servers", SETTING("patience", CONFIG_DURATION, patience_ms), .arg = "TIME",
 	  .default_text = "12s", .max = DAY_MS,
-	  .help = "how long a read waits for a server that is out of reach; 0: not at all" },
+	  .help = "how long a page waits for a server that is out of reach; 0: not at all" },
 	{ .section = "servers", SETTING("lost_after", CONFIG_DURATION, lost_after_ms), .arg = "TIME",
 	  .default_text = "0", .max = DAY_MS,
 	  .help = "a server out of reach for so long is given up; 0: when its lease has ended" },

@@ -88,8 +88,9 @@ static void ublk_look(void *frontend, struct admin_frontend *seen)
 
 /*
  * Of a request that takes longer than the kernel's NBD client waits, it gives up the connection, and the device with the last
- * of them. A read waits for patience after dead_after has passed; a write that fails on one server begins again on
- * another; what a minute is for is a local disk in trouble. So nothing that the daemon does by design looks dead.
+ * of them. A read waits for `patience` after dead_after has passed; a write that fails on one server begins again on another,
+ * or waits as long for one; what a minute is for is a local disk in trouble. So nothing that the daemon does by design looks
+ * dead.
  */
 #define NBD_MARGIN_MS 60000u
 

@@ -63,6 +63,8 @@ struct backend {
 	char name[BACKEND_NAME_MAX]; /* as configured: "10.0.0.7:7700", "disk" */
 	unsigned nr_queues;
 	atomic_int state; /* enum backend_state */
+	/* How long a READ waits for it when it is DOWN, and a WRITE that nobody else takes; 0: not at all. */
+	uint64_t patience_ns;
 	/* Moving average of the time of one operation, in ns; for placement. Relaxed; a lost update does no harm. */
 	atomic_uint_fast64_t latency_ns;
 	/*

@@ -66,7 +66,7 @@ struct farswap_options {
 	uint32_t start_timeout_ms;   /* how long farswap_open waits for room, at least 10; default 10 s */
 	uint32_t connect_timeout_ms; /* of one attempt at a data connection, at least 10; default 1 s */
 	uint32_t dead_after_ms;	     /* a connection that is silent for so long is down, at least 50; default 800 ms */
-	uint32_t patience_ms;   /* how long a read waits for a server out of reach; default 12 s; 1: hardly at all */
+	uint32_t patience_ms;	     /* how long a page waits for a server out of reach; default 12 s; 1: hardly at all */
 	uint32_t lost_after_ms;	     /* a server out of reach for so long is given up; default: when its lease ends */
 };
 

@@ -1,8 +1,9 @@
 /*
  * A write that finds no room fails only when none is to be expected. Slots that were retired, and tables that were freed,
- * come back when the I/O and the readers that may still look at them have ended; more slots, and a filled reserve, come
- * from the thread that supplies them. So long the write waits, and looks again every millisecond. It has claimed nothing
- * meanwhile: a read that holds the I/O epoch, and with it retired slots, never waits for such a write.
+ * come back when the I/O and the readers that may still look at them have ended, and slots of failed writes when these are
+ * settled; more slots, and a filled reserve, come from the thread that supplies them; servers that are out of reach may be
+ * back. So long the write waits, and looks again every millisecond. It has claimed nothing meanwhile: a read that holds the
+ * I/O epoch, and with it retired slots, never waits for such a write.
  */
 #include "client/vswap/internal.h"
 
@@ -34,6 +35,25 @@ static bool room_may_come(const struct io_segment *segment, enum room_kind kind)
 	return slot_is_coming(&vswap->slabs, &queue->cursor);
 }
 
+/* For servers out of reach: those with room, and the one where the page is, which can be written in place. As a read does. */
+static uint64_t room_patience_ns(const struct io_segment *segment)
+{
+	const struct vswap_queue *queue = segment->io->vs.queue;
+	uint64_t word = atomic_load_explicit(table_word(segment->held, segment->io->page + segment->next),
+					     memory_order_acquire);
+	const struct slab *slab =
+		word_has_slot(word) ? slab_by_id(&queue->vswap->slabs, swp_slot_slab(word_slot(word))) : NULL;
+
+	return base_max_u64(queue->cursor.patience_ns, slab ? slab_patience_ns(slab) : 0);
+}
+
+static bool room_is_worth_waiting(const struct io_segment *segment, enum room_kind kind, uint64_t waited_ns)
+{
+	if (waited_ns < ROOM_PATIENCE_NS && room_may_come(segment, kind))
+		return true;
+	return kind == ROOM_SLOT && waited_ns < room_patience_ns(segment);
+}
+
 /* Every write that waits looks again; what finds nothing waits anew. */
 static void room_tick(struct sys_timer *timer)
 {
@@ -62,7 +82,7 @@ bool room_wait(struct io_segment *segment, enum room_kind kind)
 		segment->room_ask = atomic_fetch_add(&queue->vswap->nr_room_asked, 1) + 1;
 		room_want(queue->vswap);
 	}
-	if (now - segment->starved_ns >= ROOM_PATIENCE_NS || !room_may_come(segment, kind))
+	if (!room_is_worth_waiting(segment, kind, now - segment->starved_ns))
 		return false;
 	if (TAILQ_EMPTY(&queue->starved))
 		sys_timer_arm(queue->reactor, &queue->room_timer, now + ROOM_INTERVAL_NS);

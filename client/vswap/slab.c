@@ -202,6 +202,21 @@ bool slab_is_stable(const struct slab *slab)
 	       backend_state(slab->backend) == BACKEND_UP && !place_is_draining(slab->backend);
 }
 
+uint64_t slab_patience_ns(const struct slab *slab)
+{
+	bool is_awaited = atomic_load_explicit(&slab->state, memory_order_acquire) == SLAB_ACTIVE &&
+			  backend_state(slab->backend) == BACKEND_DOWN && !place_is_draining(slab->backend);
+
+	return is_awaited ? slab->backend->patience_ns : 0;
+}
+
+/* Or will have: what failed writes were to go to comes back with the server. */
+static bool slab_has_room(const struct slab *slab)
+{
+	return atomic_load_explicit(&slab->nr_used, memory_order_relaxed) < slab->nr_slots ||
+	       atomic_load(&slab->has_quarantine);
+}
+
 static uint32_t slab_cluster_slots(const struct slab *slab)
 {
 	return slab->nr_slots < SLAB_CLUSTER_SLOTS ? slab->nr_slots : SLAB_CLUSTER_SLOTS;
@@ -282,6 +297,8 @@ static bool slot_cursor_open_in(struct slot_cursor *cursor, struct slab *slab, u
 
 	if (!slab_is_stable(slab)) {
 		cursor->passed_by = true;
+		if (slab_has_room(slab))
+			cursor->patience_ns = base_max_u64(cursor->patience_ns, slab_patience_ns(slab));
 		return false;
 	}
 	if (atomic_load_explicit(&slab->nr_used, memory_order_relaxed) >= slab->nr_slots)
@@ -348,6 +365,7 @@ static bool slot_cursor_find(struct slab_map *map, struct slot_cursor *cursor, e
 		return false;
 	cursor->failed = false;
 	cursor->passed_by = false;
+	cursor->patience_ns = 0;
 	if (where != SLOT_DISK_ONLY) {
 		for (i = 0; i < 4; i++)
 			if (slot_cursor_open_chosen(cursor, list))
@@ -369,11 +387,14 @@ bool slot_is_coming(const struct slab_map *map, const struct slot_cursor *cursor
 	uint32_t i;
 	unsigned e;
 
-	for (i = 0; i < list->nr; i++)
+	for (i = 0; i < list->nr; i++) {
+		if (atomic_load(&list->slab[i]->has_quarantine))
+			return true;
 		for (e = 0; e < SLAB_EPOCHS; e++)
 			if (atomic_load(&list->slab[i]->has_retired[e]))
 				return true;
-	/* In this order: `freeing` is set before has_retired is cleared, and the generation has moved when it ends. */
+	}
+	/* In this order: `freeing` is set before one of these is cleared, and the generation has moved when it ends. */
 	return atomic_load(&map->freeing) || atomic_load(&map->generation) != cursor->failed_generation;
 }
 
@@ -533,6 +554,7 @@ uint64_t slab_retire_quarantined(struct slab_map *map, uint64_t epoch, bool *ret
 	bool left = false;
 	uint32_t i, j;
 
+	atomic_store(&map->freeing, true);
 	for (i = 0; i < list->nr; i++) {
 		struct slab *slab = list->slab[i];
 
@@ -561,6 +583,9 @@ uint64_t slab_retire_quarantined(struct slab_map *map, uint64_t epoch, bool *ret
 			nr += (uint32_t)__builtin_popcountll(bits);
 		}
 	}
+	if (nr)
+		atomic_fetch_add(&map->generation, 1);
+	atomic_store(&map->freeing, false);
 	*ret_left = left;
 	return nr;
 }

@@ -64,7 +64,7 @@ struct slab_map {
 	_Atomic(struct slab_list *) list;
 	/* Moves on whenever a failed search may find something: slots or clusters given back, slabs added, a drain undone. */
 	_Atomic uint64_t generation;
-	_Atomic bool freeing; /* retired slots are being freed just now */
+	_Atomic bool freeing; /* slots of the quarantine are being retired just now, or retired ones freed */
 	_Atomic uint64_t metadata_bytes;
 };
 
@@ -76,6 +76,7 @@ struct slot_cursor {
 	uint64_t failed_generation; /* of the map, when the last search began that found nothing */
 	bool failed;
 	bool passed_by; /* the search under way came by a slab that cannot be used just now */
+	uint64_t patience_ns; /* that it is worth to wait for those it came by that have room; 0: for none */
 	_Atomic uint64_t nr_opened; /* clusters so far; read by control threads */
 	struct rand_state rand;
 };
@@ -105,6 +106,9 @@ static inline struct slab *slab_by_id(const struct slab_map *map, uint32_t id)
 /* May new pages be placed on the backend of this slab, and may pages that are there be written in place? */
 bool slab_is_stable(const struct slab *slab);
 
+/* If not: how long it is worth to wait, because its server is out of reach and may be back; 0: not at all. */
+uint64_t slab_patience_ns(const struct slab *slab);
+
 /*
  * Takes one slot for `page`, right behind the one before if it can. 0; -ENOSPC when there is no room where it is asked for.
  * The slot is allocated until slot_retire, slot_quarantine or slot_free_unused.
@@ -115,7 +119,7 @@ int slot_alloc(struct slab_map *map, struct slot_cursor *cursor, enum slot_where
 /* Takes exactly this slot, if it is the cursor's next one and free: how a run goes on. */
 bool slot_alloc_at(struct slot_cursor *cursor, struct slab *slab, uint32_t slot, uint64_t page) BASE_MUST_CHECK;
 
-/* Whether slots that slot_alloc has just found missing are there by now, or come back when some I/O has ended. */
+/* Whether slots that slot_alloc has just found missing are there by now, or come back when some I/O has ended or is settled. */
 bool slot_is_coming(const struct slab_map *map, const struct slot_cursor *cursor);
 
 /* Gives the open cluster back, so that others may find room in it. */

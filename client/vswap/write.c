@@ -273,6 +273,7 @@ static void write_let_go(struct io_segment *segment)
 static bool write_wait_for_slot(struct io_segment *segment, struct table *table)
 {
 	segment->held = table;
+	segment->attempt = 0;
 	if (room_wait(segment, ROOM_SLOT))
 		return true;
 	segment->held = NULL;

@@ -23,7 +23,7 @@ static void test_a_failed_write_lets_all_go(void **state)
 	assert_int_equal(read->status, FIXTURE_PENDING);
 	hand_end(f, SERVER, 0, -EIO); /* and they are in quarantine */
 	f->hand[SERVER]->hold = false;
-	assert_int_equal(fixture_wait(f, 0, write), -ENOSPC);
+	assert_int_equal(fixture_wait_for_room(f, write), -ENOSPC);
 	assert_int_equal(fixture_wait(f, 1, read), 0);
 	assert_memory_equal(read->io.buf, zeros, FSW_PAGE_SIZE);
 	for (i = 0; i < 4; i++)

@@ -467,6 +467,7 @@ static void test_an_empty_reserve_of_tables_is_no_room(void **state)
 static void test_a_failed_write_goes_elsewhere(void **state)
 {
 	struct fixture *f = fixture_create(NR_PAGES, 0);
+	struct fixture_io *last = fixture_io_new(IO_WRITE, 3000, 1, 3);
 	uint64_t old, i;
 
 	(void)state;
@@ -483,12 +484,14 @@ static void test_a_failed_write_goes_elsewhere(void **state)
 		assert_int_equal(fixture_do(f, IO_WRITE, 1000 + i, 1, i), 0);
 		assert_true(word_payload(fixture_word(f, 1000 + i)) != old);
 	}
-	assert_int_equal(fixture_do(f, IO_WRITE, 3000, 1, 3), -ENOSPC);
-	atomic_fetch_add(&f->hand[SERVER]->backend.fence, 1);
+	fixture_submit(f, 0, last);
 	fixture_turns(f, 10);
-	assert_int_equal(fixture_do(f, IO_WRITE, 3000, 1, 3), 0);
+	assert_int_equal(last->status, FIXTURE_PENDING);
+	atomic_fetch_add(&f->hand[SERVER]->backend.fence, 1);
+	assert_int_equal(fixture_wait_for_room(f, last), 0);
 	assert_int_equal(word_payload(fixture_word(f, 3000)), old);
 	assert_int_equal(fixture_read(f, 7, 1, 2), 0);
+	fixture_io_free(last);
 	fixture_free(f);
 }
 
@@ -496,12 +499,14 @@ static void test_a_failed_write_goes_elsewhere(void **state)
 static void test_a_failed_write_in_place_without_room(void **state)
 {
 	struct fixture *f = fixture_create(NR_PAGES, 0);
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 3, 1, 2);
 
 	(void)state;
 	fixture_add_slab(f, SERVER, SLAB_MIN_SLOTS);
 	assert_int_equal(fixture_do(f, IO_WRITE, 0, SLAB_MIN_SLOTS, 1), 0);
 	f->hand[SERVER]->nr_fail = 1;
-	assert_int_equal(fixture_do(f, IO_WRITE, 3, 1, 2), -ENOSPC);
+	fixture_submit(f, 0, write);
+	assert_int_equal(fixture_wait_for_room(f, write), -ENOSPC);
 	assert_int_equal(word_tag(fixture_word(f, 3)), WORD_POISON);
 	fixture_turns(f, 10);
 	assert_int_equal(fixture_used(f, SERVER), SLAB_MIN_SLOTS); /* in quarantine */
@@ -510,6 +515,7 @@ static void test_a_failed_write_in_place_without_room(void **state)
 	assert_int_equal(fixture_used(f, SERVER), SLAB_MIN_SLOTS - 1);
 	assert_int_equal(fixture_do(f, IO_WRITE, 3, 1, 4), 0);
 	assert_int_equal(fixture_read(f, 3, 1, 4), 0);
+	fixture_io_free(write);
 	fixture_free(f);
 }
 

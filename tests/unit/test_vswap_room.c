@@ -4,6 +4,7 @@
 #include <semaphore.h>
 
 #include "client/vswap/page.h"
+#include "client/vswap/place.h"
 #include "tests/unit/vswap_fixture.h"
 
 #define NR_PAGES 20000u
@@ -90,6 +91,144 @@ static void test_nothing_is_claimed_while_waiting(void **state)
 	fixture_io_free(write);
 	fixture_free(f);
 }
+
+/* ---- servers that are out of reach ---- */
+
+#define PATIENCE_NS (3 * SYS_NS_PER_S)
+#define TURNS_PER_S 500u /* a little more, see fixture_turns */
+
+static void set_server(struct fixture *f, enum backend_state state)
+{
+	f->hand[SERVER]->backend.patience_ns = PATIENCE_NS;
+	atomic_store(&f->hand[SERVER]->backend.state, state);
+}
+
+/* A device of one slab with pages 0 .. nr - 1 in it, whose server is out of reach. */
+static struct fixture *device_out_of_reach(uint64_t nr)
+{
+	struct fixture *f = fixture_create(NR_PAGES, 0);
+
+	fixture_add_slab(f, SERVER, SLOTS);
+	if (nr)
+		assert_int_equal(fixture_do(f, IO_WRITE, 0, nr, 1), 0);
+	set_server(f, BACKEND_DOWN);
+	return f;
+}
+
+static void expect_waiting(struct fixture *f, struct fixture_io *io)
+{
+	fixture_submit(f, 0, io);
+	fixture_turns(f, 2 * TURNS_PER_S);
+	assert_int_equal(io->status, FIXTURE_PENDING);
+	assert_false(word_is_claimed(fixture_word(f, io->io.page)));
+}
+
+static void test_a_server_out_of_reach_is_waited_for(void **state)
+{
+	struct fixture *f = device_out_of_reach(10);
+	/* The end of what is there, in place, and what is new: all of it needs the server. */
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 5, 10, 7);
+
+	(void)state;
+	expect_waiting(f, write);
+	set_server(f, BACKEND_UP);
+	assert_int_equal(fixture_wait(f, 0, write), 0);
+	assert_int_equal(fixture_read(f, 0, 5, 1), 0);
+	assert_int_equal(fixture_read(f, 5, 10, 7), 0);
+	assert_int_equal(fixture_used(f, SERVER), 15);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+/* As long as a read. */
+static void test_not_longer_than_its_patience(void **state)
+{
+	struct fixture *f = device_out_of_reach(0);
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 0, 1, 7);
+
+	(void)state;
+	expect_waiting(f, write);
+	fixture_turns(f, TURNS_PER_S);
+	assert_int_equal(write->nr_done, 1);
+	assert_int_equal(write->status, -ENOSPC);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+static void test_a_lost_server_is_not_waited_for(void **state)
+{
+	struct fixture *f = device_out_of_reach(0);
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 0, 1, 7);
+
+	(void)state;
+	expect_waiting(f, write);
+	set_server(f, BACKEND_LOST);
+	fixture_turns(f, 3);
+	assert_int_equal(write->status, -ENOSPC);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+/* Nor one that takes no pages when it is back. */
+static void test_a_drained_server_is_not_waited_for(void **state)
+{
+	struct fixture *f = device_out_of_reach(1);
+
+	(void)state;
+	atomic_store(&place_of(&f->hand[SERVER]->backend)->draining, true);
+	assert_int_equal(fixture_do(f, IO_WRITE, 0, 2, 7), -ENOSPC);
+	fixture_free(f);
+}
+
+/* A full one has no room for what is new; what is there can be written when it is back. */
+static void test_a_full_server_is_waited_for_by_its_own(void **state)
+{
+	struct fixture *f = device_out_of_reach(SLOTS);
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 5, 2, 7);
+
+	(void)state;
+	assert_int_equal(fixture_do(f, IO_WRITE, 1000, 1, 7), -ENOSPC);
+	expect_waiting(f, write);
+	set_server(f, BACKEND_UP);
+	assert_int_equal(fixture_wait(f, 0, write), 0);
+	assert_int_equal(fixture_read(f, 5, 2, 7), 0);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+/* What fails because the server goes out of reach has nowhere else to go: it waits, and begins again on that one. */
+static void test_a_failed_write_waits_for_its_server(void **state)
+{
+	struct fixture *f = fixture_create(NR_PAGES, 0);
+	struct fixture_io *write = fixture_io_new(IO_WRITE, 0, SLOTS, 7);
+	unsigned i;
+
+	(void)state;
+	fixture_add_slab(f, SERVER, SLOTS);
+	f->hand[SERVER]->hold = true;
+	fixture_submit(f, 0, write);
+	fixture_turns(f, 1);
+	/* All of the slab is in quarantine then, till the server is back. More often than a write is sent elsewhere. */
+	for (i = 0; i < 10; i++) {
+		set_server(f, BACKEND_DOWN);
+		while (!TAILQ_EMPTY(&f->hand[SERVER]->queue[0].pending))
+			hand_end(f, SERVER, 0, -EIO);
+		fixture_turns(f, 10);
+		assert_int_equal(write->status, FIXTURE_PENDING);
+		set_server(f, BACKEND_UP);
+		atomic_fetch_add(&f->hand[SERVER]->backend.fence, 1);
+		fixture_turns(f, 20);
+		assert_int_equal(write->status, FIXTURE_PENDING);
+	}
+	f->hand[SERVER]->hold = false;
+	fixture_turns(f, 20);
+	assert_int_equal(write->status, 0);
+	assert_int_equal(fixture_read(f, 0, SLOTS, 7), 0);
+	fixture_io_free(write);
+	fixture_free(f);
+}
+
+/* ---- tables, and who supplies room ---- */
 
 static sem_t may_end, is_inside;
 
@@ -211,6 +350,12 @@ int main(void)
 		cmocka_unit_test(test_a_slot_on_its_way_back_is_waited_for),
 		cmocka_unit_test(test_not_for_ever),
 		cmocka_unit_test(test_nothing_is_claimed_while_waiting),
+		cmocka_unit_test(test_a_server_out_of_reach_is_waited_for),
+		cmocka_unit_test(test_not_longer_than_its_patience),
+		cmocka_unit_test(test_a_lost_server_is_not_waited_for),
+		cmocka_unit_test(test_a_drained_server_is_not_waited_for),
+		cmocka_unit_test(test_a_full_server_is_waited_for_by_its_own),
+		cmocka_unit_test(test_a_failed_write_waits_for_its_server),
 		cmocka_unit_test(test_a_table_on_its_way_back_is_waited_for),
 		cmocka_unit_test(test_the_supplier_is_asked_and_answers),
 		cmocka_unit_test(test_the_supplier_says_no),

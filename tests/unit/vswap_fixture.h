@@ -373,6 +373,17 @@ static inline int fixture_wait(struct fixture *f, unsigned queue, struct fixture
 	return fio->status;
 }
 
+/* The same of one that waits for room, which may take seconds. */
+static inline int fixture_wait_for_room(struct fixture *f, struct fixture_io *fio)
+{
+	unsigned n;
+
+	for (n = 0; n < 5000 && fio->status == FIXTURE_PENDING; n++)
+		fixture_turns(f, 1);
+	assert_int_equal(fio->nr_done, 1);
+	return fio->status;
+}
+
 static inline int fixture_do(struct fixture *f, enum io_op op, uint64_t page, uint64_t nr_pages, uint64_t value)
 {
 	struct fixture_io *fio = fixture_io_new(op, page, nr_pages, value);

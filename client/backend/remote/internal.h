@@ -46,7 +46,6 @@ struct remote {
 	struct transport_driver *driver;
 	unsigned queue_depth;
 	unsigned dead_ms;
-	uint64_t patience_ns;
 
 	/* The control thread's own. */
 	struct remote_session session;

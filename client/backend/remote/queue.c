@@ -65,7 +65,7 @@ static void queue_settle_refused(struct remote_queue *queue)
 
 static void queue_wait(struct remote_queue *queue, struct backend_io *io)
 {
-	uint64_t until_ns = io->started_ns + queue->remote->patience_ns;
+	uint64_t until_ns = io->started_ns + queue->remote->backend.patience_ns;
 
 	TAILQ_INSERT_TAIL(&queue->waiting, io, link);
 	backend_counter_add(&queue->nr_waiting, 1);
@@ -92,7 +92,7 @@ static int queue_verdict(const struct remote_queue *queue, const struct backend_
 		return -ENODATA;
 	if (io->op == IO_WRITE)
 		return -EIO; /* at once: the layer above has other places for it */
-	if (sys_reactor_now_ns(queue->reactor) - io->started_ns >= queue->remote->patience_ns)
+	if (sys_reactor_now_ns(queue->reactor) - io->started_ns >= queue->remote->backend.patience_ns)
 		return -ETIMEDOUT;
 	return 0;
 }

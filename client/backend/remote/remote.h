@@ -22,7 +22,7 @@ struct remote_options {
 	unsigned nr_queues;
 	unsigned queue_depth;	   /* operations in flight per connection */
 	unsigned dead_ms;	   /* silence after which a connection is down; at least 2 */
-	unsigned patience_ms; /* how long a read waits for a server that is out of reach; 0: not at all */
+	unsigned patience_ms;	   /* see patience_ns of the backend */
 };
 
 /* What the keeper got from the server's control plane. */

@@ -64,7 +64,7 @@ int remote_create(const struct remote_options *options, struct backend **ret_bac
 	remote->driver = options->driver;
 	remote->queue_depth = options->queue_depth;
 	remote->dead_ms = options->dead_ms;
-	remote->patience_ns = options->patience_ms * SYS_NS_PER_MS;
+	remote->backend.patience_ns = options->patience_ms * SYS_NS_PER_MS;
 	for (unsigned i = 0; i < options->nr_queues; i++)
 		remote_queue_init(&remote->queues[i], remote, i, options->reactors[i]);
 	*ret_backend = &remote->backend;
