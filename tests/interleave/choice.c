@@ -19,39 +19,22 @@
 #include <time.h>
 
 #include "common/base/rand.h"
+#include "tests/interleave/address.h"
 #include "tests/interleave/footprint.h"
 
 #define NOBODY UINT32_MAX
 #define UNBOUNDED UINT32_MAX
-#define NR_RANDOM 2000u /* schedules that are run first, to learn which addresses matter */
+/* Schedules that are run first, to learn which addresses matter; more before a search that would be long to begin anew. */
+#define NR_RANDOM 2000u
+#define NR_RANDOM_UNBOUND 500000u
 /* Where states cannot be compared, the schedules are too many for more. */
 #define MAX_PREEMPTIONS_UNCOMPARED 1u
 #define MAX_NODES (1u << 14)
 #define MAX_LEGS (1u << 14)
-#define NR_ADDRESSES (1u << 14) /* of the table; a power of two */
-#define MAX_HELD 4u /* locks at a time */
 #define MIN_SEEN (1u << 12)
 #define MAX_SEEN (1u << 26)
 
 enum mode { MODE_RANDOM, MODE_SEARCH, MODE_AGAIN };
-
-/*
- * Who has done what to an address, in whichever schedule: a bit for each script. It need not have been the same one: a schedule
- * may end in a state that is known, where another script has yet to come here.
- */
-struct address {
-	uintptr_t at;
-	uint8_t readers;
-	uint8_t writers;
-	uint8_t nr_guards;
-	uint32_t number;	   /* in footprints, from 1 on; 0 until it is in one */
-	uintptr_t guard[MAX_HELD]; /* locks that were held whenever somebody was there; with none, it matters who meets */
-};
-
-struct held {
-	uintptr_t lock[MAX_HELD];
-	uint8_t nr;
-};
 
 struct seen {
 	struct world_hash hash;
@@ -90,11 +73,9 @@ static struct {
 	bool reduce; /* of orders that make no difference, one */
 	struct timespec began; /* in processor time */
 	struct rand_state rand;
-	uint32_t nr_random;
+	uint32_t nr_random, max_random;
 
-	struct address address[NR_ADDRESSES];
-	uint32_t nr_addresses, nr_mattering, nr_numbers;
-	bool learned; /* an address matters to somebody of which that was not known before */
+	uint64_t nr_learned; /* of the addresses, when the search began */
 
 	struct node node[MAX_NODES];
 	uint32_t nr_nodes;
@@ -105,7 +86,6 @@ static struct {
 	uint32_t depth;
 	uint32_t current, left;
 	bool was_single;
-	struct held held[INTERLEAVE_MAX_SCRIPTS];
 	struct leg leg[MAX_LEGS];
 	uint32_t nr_legs;
 	uint32_t nr_points;
@@ -165,97 +145,15 @@ static bool is_bounded(void)
 	return search.max_preemptions != UNBOUNDED;
 }
 
-/* ---- addresses ---- */
-
-static struct address *address_find(uintptr_t at)
-{
-	uint32_t i = (uint32_t)(at * 0x9e3779b97f4a7c15u >> 40) & (NR_ADDRESSES - 1);
-
-	while (search.address[i].at && search.address[i].at != at)
-		i = (i + 1) & (NR_ADDRESSES - 1);
-	if (!search.address[i].at) {
-		search.address[i].at = at;
-		assert(++search.nr_addresses < NR_ADDRESSES / 2);
-	}
-	return &search.address[i];
-}
-
-/* held->nr when it is not one of them. */
-static uint8_t held_find(const struct held *held, uintptr_t lock)
-{
-	uint8_t i = 0;
-
-	while (i < held->nr && held->lock[i] != lock)
-		i++;
-	return i;
-}
-
-void choice_locked(unsigned script, uintptr_t lock)
-{
-	struct held *held = &search.held[script];
-
-	assert(held->nr < MAX_HELD);
-	held->lock[held->nr++] = lock;
-}
-
-void choice_unlocked(unsigned script, uintptr_t lock)
-{
-	struct held *held = &search.held[script];
-	uint8_t i = held_find(held, lock);
-
-	assert(i < held->nr);
-	held->lock[i] = held->lock[--held->nr];
-}
-
-/* Locks that are not held this time guard it no more. */
-static void address_guard(struct address *address, const struct held *held)
-{
-	uint8_t i = 0;
-
-	while (i < address->nr_guards)
-		if (held_find(held, address->guard[i]) < held->nr)
-			i++;
-		else
-			address->guard[i] = address->guard[--address->nr_guards];
-}
-
-/* Those of the scripts in `mask` for whom there is another one in `others`. */
-static uint8_t who_meets(uint8_t mask, uint8_t others)
-{
-	bool several = (others & (others - 1)) != 0;
-
-	if (others == 0 || several)
-		return several ? mask : 0;
-	return mask & (uint8_t)~others;
-}
-
-/* Before whose reads and writes others are let in, as one number. */
-static unsigned address_matters(const struct address *address)
-{
-	uint8_t all = address->readers | address->writers;
-
-	if (address->nr_guards > 0)
-		return 0;
-	return (unsigned)who_meets(address->readers, address->writers) << 8 | who_meets(address->writers, all);
-}
+/* ---- where scripts go ---- */
 
 bool choice_is_open(unsigned script, uintptr_t at, bool writes)
 {
 	struct address *address = address_find(at);
-	const struct held *held = &search.held[script];
-	unsigned mattered = address_matters(address), matters;
 
 	choice_arrived(script);
-	if (!address->readers && !address->writers) {
-		address->nr_guards = held->nr;
-		memcpy(address->guard, held->lock, sizeof(address->guard));
-	}
-	*(writes ? &address->writers : &address->readers) |= (uint8_t)(1u << script);
-	address_guard(address, held);
-	matters = address_matters(address);
-	search.nr_mattering += !mattered && matters;
-	search.learned |= mattered != matters;
-	return (matters >> (writes ? 0 : 8) >> script & 1) != 0 || search.mode == MODE_AGAIN;
+	address_learn(address, script, writes);
+	return address_is_open(address, script, writes) || search.mode == MODE_AGAIN;
 }
 
 /* Where the step that is being taken for the first time is noted, or NULL. */
@@ -270,11 +168,8 @@ static void step_goes_to(unsigned script, struct address *address, bool writes)
 {
 	struct footprint *step = step_under_way();
 
-	if (!step)
-		return;
-	if (address->number == 0)
-		address->number = ++search.nr_numbers;
-	footprint_add(step, script, address->number, writes);
+	if (step)
+		footprint_add(step, script, address_number(address), writes);
 }
 
 void choice_goes_to(unsigned script, uintptr_t at, bool writes)
@@ -369,11 +264,12 @@ static bool current_can_go_on(uint8_t mask)
 	return search.current != NOBODY && (mask >> search.current & 1) != 0;
 }
 
+/* In some schedules scripts are often interrupted, in others rarely: what they meet in is not the same. */
 static unsigned choose_random(uint8_t mask)
 {
-	unsigned next;
+	unsigned one_in = 2u << search.nr_random % 8, next;
 
-	if (current_can_go_on(mask) && rand_below(&search.rand, 4) != 0)
+	if (current_can_go_on(mask) && rand_below(&search.rand, one_in) != 0)
 		return search.current;
 	do
 		next = (unsigned)rand_below(&search.rand, 8);
@@ -491,7 +387,7 @@ void choice_begin(void)
 	search.current = NOBODY;
 	search.left = search.max_preemptions;
 	search.was_single = false;
-	memset(search.held, 0, sizeof(search.held));
+	addresses_begin();
 	search.nr_legs = 0;
 	search.nr_points = 0;
 	search.nr_run++;
@@ -508,7 +404,7 @@ void choice_ended(void)
 static void search_begin(void)
 {
 	search.mode = MODE_SEARCH;
-	search.learned = false;
+	search.nr_learned = addresses_counters()->nr_learned;
 	search.nr_nodes = 0;
 	search.nr_cycles = 0;
 	search.nr_before = search.nr_run;
@@ -556,11 +452,11 @@ bool choice_next(void)
 	if (search.mode == MODE_AGAIN)
 		return false;
 	if (search.mode == MODE_RANDOM) {
-		if (++search.nr_random == NR_RANDOM)
+		if (++search.nr_random == search.max_random)
 			search_begin();
 		return true;
 	}
-	if (search.learned || (search.reduce && search.nr_cycles)) {
+	if (addresses_counters()->nr_learned != search.nr_learned || (search.reduce && search.nr_cycles)) {
 		search.reduce &= search.nr_cycles == 0;
 		search.nr_anew++;
 		search_begin();
@@ -610,6 +506,7 @@ int choice_open(const struct interleave_scenario *scenario, bool compare)
 	free(search.seen);
 	free(search.schedule);
 	memset(&search, 0, sizeof(search));
+	addresses_forget();
 	search.name = scenario->name;
 	search.compare = compare && !scenario->each;
 	err = bound_of(scenario, &search.max_preemptions);
@@ -621,6 +518,7 @@ int choice_open(const struct interleave_scenario *scenario, bool compare)
 		search.max_preemptions = (uint32_t)base_min_u64(search.max_preemptions, MAX_PREEMPTIONS_UNCOMPARED);
 	search.reduce = search.compare && !is_bounded();
 	search.mode = MODE_RANDOM;
+	search.max_random = scenario->max_preemptions && !is_bounded() ? NR_RANDOM_UNBOUND : NR_RANDOM;
 	search.rand.s = 1;
 	if (scenario->each || scenario->at_once)
 		search_begin();
@@ -661,8 +559,8 @@ static void print_success(const struct interleave_result *result)
 	else
 		printf("all%s %9.3g schedules:", search.reduce ? ", in" : "", result->nr_schedules);
 	printf(" %llu run, %u states, at most %u points, %u of %u addresses matter, %.2f s%s\n",
-	       (unsigned long long)result->nr_run, result->nr_states, result->most_points, search.nr_mattering,
-	       search.nr_addresses, seconds_since(&search.began),
+	       (unsigned long long)result->nr_run, result->nr_states, result->most_points, addresses_counters()->nr_mattering,
+	       addresses_counters()->nr, seconds_since(&search.began),
 	       search.nr_cycles ? "; there are ways to go round in a circle" : "");
 }
 

@@ -1,6 +1,5 @@
 /*
- * Which script goes on: the search through the tree of choices, the states that were seen, the addresses that matter, and a
- * schedule as text.
+ * Which script goes on: the search through the tree of choices, the states that were seen, and a schedule as text.
  */
 #ifndef FARSWAP_TESTS_INTERLEAVE_CHOICE_H
 #define FARSWAP_TESTS_INTERLEAVE_CHOICE_H
@@ -35,9 +34,6 @@ void choice_goes_to(unsigned script, uintptr_t at, bool writes);
 void choice_goes_to_shared(unsigned script, uintptr_t at, bool writes);
 /* The script does what concerns all others, wherever they go. */
 void choice_goes_everywhere(unsigned script);
-/* The script holds the lock; and no longer. */
-void choice_locked(unsigned script, uintptr_t lock);
-void choice_unlocked(unsigned script, uintptr_t lock);
 /* The same where others always may, and at its end. */
 void choice_arrived(unsigned script);
 /* One line, when a schedule is run again to be looked at. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/interleave/address.h"
 #include "tests/interleave/choice.h"
 #include "tests/interleave/coroutine.h"
 #include "tests/interleave/world.h"
@@ -121,7 +122,7 @@ void interleave_lock(struct lock_mutex *lock, const char *function, int line) LO
 	if (pthread_mutex_trylock(&lock->m) != 0)
 		interleave_fail("%s:%d: a lock is taken that is held", function, line);
 	if (script)
-		choice_locked(script_number(script), (uintptr_t)lock);
+		addresses_locked(script_number(script), (uintptr_t)lock);
 }
 
 void interleave_unlock(struct lock_mutex *lock) LOCK_NO_ANALYSIS
@@ -129,7 +130,7 @@ void interleave_unlock(struct lock_mutex *lock) LOCK_NO_ANALYSIS
 	struct script *script = script_self();
 
 	if (script)
-		choice_unlocked(script_number(script), (uintptr_t)lock);
+		addresses_unlocked(script_number(script), (uintptr_t)lock);
 	pthread_mutex_unlock(&lock->m);
 }
 
