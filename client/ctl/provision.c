@@ -179,6 +179,16 @@ static bool is_content(const struct provision *provision, const struct supply_to
 	return (enough && totals->remote_coming == 0) || (!can_give && totals->remote_coming == 0);
 }
 
+/* Pages that a dead daemon has left behind can be read, as far as they ever can: each server that has some is there or lost. */
+static bool is_resumed_and_reached(const struct provision *provision)
+{
+	for (unsigned i = 0; i < provision->nr_keepers; i++)
+		if (provision->source[i].used_slots > 0 &&
+		    backend_state(keeper_backend(provision->keeper[i])) == BACKEND_DOWN)
+			return false;
+	return provision->is_resumed;
+}
+
 /* True when the next turn may wait. */
 static bool provision_turn(struct provision *provision)
 {
@@ -201,7 +211,7 @@ static bool provision_turn(struct provision *provision)
 		 (totals.remote_free >= target || provision_has_settled(provision));
 
 	lock_acquire(&provision->lock);
-	provision->enough = enough;
+	provision->ready = enough || is_resumed_and_reached(provision);
 	provision->free_slots = totals.remote_free + totals.disk_free;
 	provision->nr_turns++;
 	pthread_cond_broadcast(&provision->changed);
@@ -353,7 +363,7 @@ int provision_wait(struct provision *provision, unsigned timeout_ms, uint64_t *r
 	int ret = 0;
 
 	lock_acquire(&provision->lock);
-	while (!provision->enough && ret == 0)
+	while (!provision->ready && ret == 0)
 		if (pthread_cond_timedwait(&provision->changed, &provision->lock.m, &at) == ETIMEDOUT)
 			ret = -ETIMEDOUT;
 	*ret_free_slots = provision->free_slots;

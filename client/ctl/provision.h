@@ -49,8 +49,9 @@ void provision_free(struct provision *provision);
 void provision_wake(struct provision *provision);
 
 /*
- * Control thread: waits until there is as much room as there should be (0), or timeout_ms have passed. -ETIMEDOUT: there is
- * less than that, and *ret_free_slots tells how much.
+ * Control thread: waits until there is as much room as there should be, or, after provision_resume, until no server that has
+ * pages is out of reach (0); or until timeout_ms have passed. -ETIMEDOUT: there is less room than that, and *ret_free_slots
+ * tells how much.
  */
 int provision_wait(struct provision *provision, unsigned timeout_ms, uint64_t *ret_free_slots) BASE_MUST_CHECK;
 

@@ -92,6 +92,7 @@ int provision_resume(struct provision *provision, struct state *state)
 		provision->disk_slabs[nr++] = slab;
 	}
 	disk_slabs_set(provision, nr);
+	provision->is_resumed = true;
 	return 0;
 }
 

@@ -22,6 +22,7 @@ struct provision {
 	struct supply_source source[PROVISION_MAX_KEEPERS + 1]; /* as the keepers; the disk last */
 	int last;		/* keeper that was last asked */
 	uint64_t excess_ns;	/* since when there is too much; 0: there is not */
+	bool is_resumed; /* a dead daemon has left pages */
 	bool refill_failed;
 	bool dry; /* it was said that there is no room left */
 	struct backend_slab **disk_slabs; /* that vswap has */
@@ -32,7 +33,7 @@ struct provision {
 	pthread_cond_t changed; /* of CLOCK_MONOTONIC; both for the thread and for those who wait for it */
 	bool stopping LOCK_GUARDED_BY(lock);
 	bool woken LOCK_GUARDED_BY(lock);
-	bool enough LOCK_GUARDED_BY(lock);
+	bool ready LOCK_GUARDED_BY(lock); /* what provision_wait waits for */
 	uint64_t nr_turns LOCK_GUARDED_BY(lock);
 	uint64_t free_slots LOCK_GUARDED_BY(lock);
 	uint32_t nr_disk_slabs LOCK_GUARDED_BY(lock);

@@ -161,6 +161,19 @@ class Restart(unittest.TestCase):
             verifier.write(page)
         self.assertEqual(verifier.check_all(), [])
 
+    def test_servers_that_are_full(self):
+        alpha = self.start_server("alpha", "--memory", "32M", "--slab-size", "8M")
+        daemon = self.start_daemon([alpha])
+        verifier = self.connect(daemon)
+        verifier.fill(NR_PAGES)
+        row = daemon.server(alpha)
+        self.assertEqual((row.leased_slabs, row.used_slots), (4, NR_PAGES))
+        self.kill(daemon)
+        # What is there can be read without room for more, for which it would wait longer than this test is given.
+        daemon = self.start_daemon([alpha], "--start-timeout", "1h")
+        self.connect(daemon, verifier)
+        self.assertEqual(verifier.check_all(), [])
+
     def test_pages_on_disk(self):
         disk = os.path.join(self.folder, "disk")
         args = ("--disk", disk, "--disk-size", "64M", "--disk-slab-size", "1M")
