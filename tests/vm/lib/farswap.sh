@@ -34,18 +34,19 @@ farswap_wait()
 	done
 }
 
-# farswap_start_servers NR SIZE: with control ports from 7771 and data ports from 7781 on.
+# farswap_start_servers NR SIZE ARG...: with control ports from 7771 and data ports from 7781 on.
 farswap_start_servers()
 {
-	local i
+	local i nr=$1 size=$2
 
-	for ((i = 1; i <= $1; i++)); do
-		"$FARSWAP_BIN_DIR/farmemd" --memory "$2" --slab-size 8M --name "m$i" --listen "$farswap_address:777$i" \
-			--data-listen "$farswap_address:778$i" --ready-file "$farswap_dir/m$i.ready" \
+	shift 2
+	for ((i = 1; i <= nr; i++)); do
+		"$FARSWAP_BIN_DIR/farmemd" --memory "$size" --slab-size 8M --name "m$i" --listen "$farswap_address:777$i" \
+			--data-listen "$farswap_address:778$i" --ready-file "$farswap_dir/m$i.ready" "$@" \
 			>"$farswap_dir/m$i.log" 2>&1 &
 		farswap_servers+=($!)
 	done
-	for ((i = 1; i <= $1; i++)); do
+	for ((i = 1; i <= nr; i++)); do
 		farswap_wait 30 "farmemd $i does not start" test -e "$farswap_dir/m$i.ready"
 	done
 }
