@@ -510,6 +510,26 @@ static bool word_is_of_last(uint64_t word)
 	return (word & WORD_HOLDERS) == WORD_COUNT_ONE;
 }
 
+#define WORDS_PER_LINE (FSW_CACHE_LINE / sizeof(uint64_t))
+
+/* How many of the first words are such. By lines, without a branch for each word: most often all are. */
+static uint32_t words_of_last(const _Atomic uint64_t *place, uint32_t nr)
+{
+	uint32_t i, j;
+
+	for (i = 0; i + WORDS_PER_LINE <= nr; i += WORDS_PER_LINE) {
+		uint64_t others = 0;
+
+		for (j = 0; j < WORDS_PER_LINE; j++)
+			others |= (atomic_load_explicit(&place[i + j], memory_order_relaxed) ^ WORD_COUNT_ONE) & WORD_HOLDERS;
+		if (others)
+			break;
+	}
+	while (i < nr && word_is_of_last(atomic_load_explicit(&place[i], memory_order_relaxed)))
+		i++;
+	return i;
+}
+
 /* One holder less for each of entries that have some. Under the lock. True when folios are all that is left of some. */
 static bool swap_put_held(struct swap_freeing *freeing, uint64_t entry, uint32_t nr)
 {
@@ -518,8 +538,7 @@ static bool swap_put_held(struct swap_freeing *freeing, uint64_t entry, uint32_t
 	uint32_t i, end;
 
 	for (i = 0; i < nr; i = end) {
-		for (end = i; end < nr && word_is_of_last(atomic_load_explicit(&place[end], memory_order_relaxed)); end++)
-			;
+		end = i + words_of_last(&place[i], nr - i);
 		if (end > i)
 			swap_freeing_add(freeing, entry + i, end - i);
 		else
@@ -539,8 +558,11 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 
 	if (!table)
 		return -ENOENT;
+	/* All lines at once, to be written: they are not waited for one by one. */
+	for (i = 0; i < nr; i += WORDS_PER_LINE)
+		__builtin_prefetch(table_word(table, entry + i), 1);
 	swap_freeing_begin(&freeing, queue, table);
-	for (i = 0; i < nr && err == 0; i++)
+	for (i = words_of_last(table_word(table, entry), nr); i < nr && err == 0; i++)
 		if (word_count(atomic_load_explicit(table_word(table, entry + i), memory_order_relaxed)) == 0)
 			err = -ENOENT;
 	if (err == 0)
