@@ -83,7 +83,7 @@ static int create_vswap(struct node *node, char error[NODE_ERROR_MAX])
 	int ret = vswap_create(&options, &node->vswap);
 
 	if (ret == 0)
-		ret = drains_create(node->vswap, sys_clock_monotonic(), &node->drains);
+		ret = drains_create(node->vswap, sys_clock_monotonic(), node->options.state, &node->drains);
 	if (ret < 0)
 		return failed(error, ret, "%s cannot be made: %s",
 			      options.nr_pages ? "size: the device" : "nr_entries: the entries", err_text(ret));
@@ -321,6 +321,8 @@ static int resume(struct node *node)
 		ret = provision_resume(node->provision, node->options.state);
 	if (ret == 0)
 		ret = vswap_rebuild(node->vswap, &nr_lost);
+	if (ret == 0)
+		drains_resume(node->drains);
 	sys_rcu_thread_done();
 	return ret;
 }

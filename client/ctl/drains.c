@@ -15,6 +15,7 @@ struct drains_entry {
 	struct backend *backend;
 	bool by_operator;
 	bool by_server;
+	bool again; /* the operator's drain has ended with its daemon */
 	bool relent; /* to be taken back into use when its drain has ended */
 	enum vswap_drain_target target;
 	uint64_t server_deadline_ns; /* 0: none */
@@ -25,12 +26,13 @@ struct drains_entry {
 struct drains {
 	struct vswap *vswap;
 	struct sys_clock *clock;
+	struct state *state;
 	struct lock_mutex lock;
 	unsigned nr LOCK_GUARDED_BY(lock);
 	struct drains_entry entry[DRAINS_MAX_BACKENDS] LOCK_GUARDED_BY(lock);
 };
 
-int drains_create(struct vswap *vswap, struct sys_clock *clock, struct drains **ret_drains)
+int drains_create(struct vswap *vswap, struct sys_clock *clock, struct state *state, struct drains **ret_drains)
 {
 	struct drains *drains = calloc(1, sizeof(*drains));
 
@@ -38,6 +40,7 @@ int drains_create(struct vswap *vswap, struct sys_clock *clock, struct drains **
 		return -ENOMEM;
 	drains->vswap = vswap;
 	drains->clock = clock;
+	drains->state = state;
 	lock_mutex_init(&drains->lock);
 	*ret_drains = drains;
 	return 0;
@@ -63,6 +66,43 @@ int drains_add(struct drains *drains, struct backend *backend)
 	lock_release(&drains->lock);
 	return ret;
 }
+
+/* ---- on record ---- */
+
+static void record_wish(struct drains *drains, const struct drains_entry *entry, enum state_wish_kind kind)
+{
+	struct state_wish *wish;
+
+	if (!drains->state)
+		return;
+	wish = state_wish(drains->state, entry->backend->record);
+	atomic_store(&wish->target, (uint32_t)entry->target);
+	atomic_store(&wish->kind, (uint32_t)kind);
+}
+
+static void resume_locked(struct drains *drains, struct drains_entry *entry) LOCK_REQUIRES(drains->lock)
+{
+	const struct state_wish *wish = state_wish(drains->state, entry->backend->record);
+	uint32_t kind = atomic_load(&wish->kind), target = atomic_load(&wish->target);
+
+	if (kind == STATE_WISH_NONE)
+		return;
+	entry->by_operator = true;
+	entry->again = kind == STATE_WISH_EMPTY;
+	entry->target = target <= VSWAP_DRAIN_TO_DISK ? (enum vswap_drain_target)target : VSWAP_DRAIN_TO_ANY;
+	vswap_hold_back(drains->vswap, entry->backend);
+	log_notice("%s takes no new pages, as before: undrain takes it back into use", entry->backend->name);
+}
+
+void drains_resume(struct drains *drains)
+{
+	lock_acquire(&drains->lock);
+	for (unsigned i = 0; i < drains->nr; i++)
+		resume_locked(drains, &drains->entry[i]);
+	lock_release(&drains->lock);
+}
+
+/* ---- what is wanted ---- */
 
 static struct drains_entry *entry_of_locked(struct drains *drains, const struct backend *backend)
 	LOCK_REQUIRES(drains->lock)
@@ -115,7 +155,9 @@ int drains_start(struct drains *drains, struct backend *backend, const struct vs
 		entry->target = options->target;
 	if (ret == 0 || ret == -EALREADY) {
 		entry->by_operator = true;
+		entry->again = false;
 		entry->relent = false;
+		record_wish(drains, entry, STATE_WISH_EMPTY);
 	}
 	if (ret == -EBUSY)
 		busy = running_locked(drains);
@@ -134,8 +176,14 @@ int drains_cancel(struct drains *drains, struct backend *backend)
 	entry = entry_of_locked(drains, backend);
 	if (entry)
 		ret = vswap_drain_cancel(drains->vswap, backend);
-	if (ret == 0)
+	if (entry && entry->again)
+		ret = 0; /* it had yet to begin */
+	if (ret == 0) {
 		entry->by_server = false;
+		entry->again = false;
+		if (entry->by_operator)
+			record_wish(drains, entry, STATE_WISH_NOTHING_NEW);
+	}
 	lock_release(&drains->lock);
 	return ret;
 }
@@ -147,7 +195,9 @@ static int undrain_locked(struct drains *drains, struct drains_entry *entry) LOC
 
 	entry->by_operator = false;
 	entry->by_server = false;
+	entry->again = false;
 	entry->relent = false;
+	record_wish(drains, entry, STATE_WISH_NONE);
 	if (!vswap_backend_draining(entry->backend))
 		return 0;
 	ret = vswap_undrain(drains->vswap, entry->backend);
@@ -226,6 +276,23 @@ static void start_for_server_locked(struct drains *drains, struct drains_entry *
 	entry->logged_err = ret;
 }
 
+/* However it ends, it is not begun a third time: as one that the operator has just asked for. */
+static void start_again_locked(struct drains *drains, struct drains_entry *entry, uint64_t now) LOCK_REQUIRES(drains->lock)
+{
+	struct vswap_drain_options options = { .target = entry->target };
+	int ret;
+
+	entry->retry_ns = now + RETRY_NS;
+	if (!backend_has_pages(entry->backend))
+		return;
+	ret = vswap_drain(drains->vswap, entry->backend, &options);
+	entry->again = ret == -EBUSY;
+	if (ret == 0)
+		log_notice("%s: its drain goes on", entry->backend->name);
+	else if (ret != -EBUSY && ret != -EALREADY)
+		log_warning("%s: its drain cannot go on: %s", entry->backend->name, err_text(ret));
+}
+
 void drains_tick(struct drains *drains)
 {
 	uint64_t now = sys_clock_now_ns(drains->clock);
@@ -238,6 +305,8 @@ void drains_tick(struct drains *drains)
 			log_notice("%s is in use again", entry->backend->name);
 		else if (entry->by_server && now >= entry->retry_ns)
 			start_for_server_locked(drains, entry, now);
+		else if (entry->again && now >= entry->retry_ns)
+			start_again_locked(drains, entry, now);
 	}
 	lock_release(&drains->lock);
 }

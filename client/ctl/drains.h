@@ -1,12 +1,14 @@
 /*
  * Who wants which backend empty: the operator, the server itself, or both. A backend takes new pages again only when
  * neither does. Starts the drains of vswap, one at a time, and starts those that servers asked for again until they succeed.
+ * What the operator wants outlives the daemon where there is a state file.
  *
  * Threads: any control thread that is registered with RCU, unless it says otherwise; one lock, above that of vswap.
  */
 #ifndef FARSWAP_CLIENT_CTL_DRAINS_H
 #define FARSWAP_CLIENT_CTL_DRAINS_H
 
+#include "client/state/state.h"
 #include "client/vswap/admin.h"
 #include "common/base/base.h"
 #include "common/sys/clock.h"
@@ -15,11 +17,17 @@
 
 struct drains;
 
-/* 0 or -ENOMEM. The clock is for deadlines that servers set. */
-int drains_create(struct vswap *vswap, struct sys_clock *clock, struct drains **ret_drains) BASE_MUST_CHECK;
+/* 0 or -ENOMEM. The clock is for deadlines that servers set. state: where the operator's wishes are on record; or NULL. */
+int drains_create(struct vswap *vswap, struct sys_clock *clock, struct state *state, struct drains **ret_drains)
+	BASE_MUST_CHECK;
 void drains_free(struct drains *drains);
 /* Before any other thread uses it. 0 or -ENOSPC. */
 int drains_add(struct drains *drains, struct backend *backend) BASE_MUST_CHECK;
+/*
+ * Before the reactors turn, when all have been added and know their records: what an operator wanted when the daemon before
+ * this one died is wanted still. Nothing is placed there, and a drain begins again at a tick, unless it had been cancelled.
+ */
+void drains_resume(struct drains *drains);
 
 /*
  * The operator's wishes.

@@ -14,7 +14,7 @@
 #include "common/base/err.h"
 
 #define STATE_MAGIC "farswap\n"
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 
 /* The beginning of the file. */
 struct state_header {
@@ -26,6 +26,7 @@ struct state_header {
 	uint64_t device_identity;
 	char device_kind[16]; /* empty: there is no device; else written after the two */
 	struct state_shape shape;
+	struct state_wish disk_wish;
 	struct state_session session[STATE_MAX_SESSIONS];
 };
 
@@ -110,6 +111,17 @@ static int make_anew(struct state *state, const struct state_shape *shape)
 	return 0;
 }
 
+/* But for what is wanted of its server, if that is anything. */
+static void forget_session(struct state_session *session)
+{
+	uint32_t kind = atomic_load(&session->wish.kind), target = atomic_load(&session->wish.target);
+	struct state_session ended = { .wish = { .kind = kind, .target = target } };
+
+	if (kind != STATE_WISH_NONE)
+		memcpy(ended.server, session->server, sizeof(ended.server));
+	memcpy(session, &ended, sizeof(ended));
+}
+
 /* Those that had ended. What a record says of texts is not believed. */
 static void forget_sessions(struct state *state)
 {
@@ -117,7 +129,7 @@ static void forget_sessions(struct state *state)
 		struct state_session *session = state_session(state, i);
 
 		if (!atomic_load(&session->stands))
-			memset(session, 0, sizeof(*session));
+			forget_session(session);
 		session->server[sizeof(session->server) - 1] = '\0';
 	}
 	state->header->device_kind[sizeof(state->header->device_kind) - 1] = '\0';
@@ -326,6 +338,11 @@ struct state_session *state_session_of(struct state *state, const char *server)
 	if (spare)
 		memcpy(spare->server, server, strlen(server) + 1);
 	return spare;
+}
+
+struct state_wish *state_wish(struct state *state, uint32_t number)
+{
+	return number == STATE_DISK ? &state->header->disk_wish : &state_session(state, number)->wish;
 }
 
 uint32_t state_max_slabs(const struct state *state)

@@ -39,6 +39,18 @@ struct state_shape {
 	char disk[STATE_PATH_BYTES]; /* empty: none */
 };
 
+enum state_wish_kind {
+	STATE_WISH_NONE,
+	STATE_WISH_NOTHING_NEW, /* no page is placed there */
+	STATE_WISH_EMPTY,	/* and those that are there are to be moved */
+};
+
+/* What the operator wants of a backend. `kind` is written last. */
+struct state_wish {
+	_Atomic uint32_t kind;	 /* enum state_wish_kind */
+	_Atomic uint32_t target; /* of EMPTY: where to, as the virtual swap layer numbers it */
+};
+
 /* A session with a memory server. `stands` is written last when it begins, and first when it has ended. */
 struct state_session {
 	_Atomic uint32_t stands;
@@ -53,6 +65,7 @@ struct state_session {
 	char data_address[STATE_NAME_BYTES]; /* where its connections go */
 	_Atomic uint64_t request_number;     /* of the last call for slabs */
 	_Atomic uint32_t unanswered;	     /* from before that call until all that it has lent is in records */
+	struct state_wish wish;		     /* of the server, whether or not the session stands */
 };
 
 enum state_slab_status {
@@ -77,7 +90,8 @@ struct state_slab {
 int state_folder_open(const char *path) BASE_MUST_CHECK;
 
 /*
- * Opens the file, or makes it. Of what a dead daemon has left (state_is_left) only sessions are forgotten that had ended.
+ * Opens the file, or makes it. Of what a dead daemon has left (state_is_left) only sessions are forgotten that had ended;
+ * not what the operator wants of their servers.
  *
  * 0; -EBUSY: a daemon that runs has it; -EUCLEAN: it is damaged, or of another version; -ENOMEM; others of open. Each with a
  * line in ret_error that names the file.
@@ -109,6 +123,9 @@ unsigned state_number(const struct state *state);
 struct state_session *state_session_of(struct state *state, const char *server);
 uint32_t state_session_number(const struct state *state, const struct state_session *session);
 struct state_session *state_session(struct state *state, uint32_t number); /* below STATE_MAX_SESSIONS */
+
+/* By the number of its session's record, or STATE_DISK. */
+struct state_wish *state_wish(struct state *state, uint32_t number);
 
 struct state_slab *state_slab(struct state *state, uint32_t id); /* below max_slabs of the shape */
 uint32_t state_max_slabs(const struct state *state);

@@ -164,6 +164,8 @@ struct vswap_drain_progress {
  */
 int vswap_drain(struct vswap *vswap, struct backend *backend, const struct vswap_drain_options *options)
 	BASE_MUST_CHECK;
+/* Only that nothing new is placed there, as after a drain. For a backend that was drained when its daemon died. */
+void vswap_hold_back(struct vswap *vswap, struct backend *backend);
 /* 0; -ENOENT when none is running. Returns at once; the state changes soon. */
 int vswap_drain_cancel(struct vswap *vswap, struct backend *backend) BASE_MUST_CHECK;
 /* Takes the backend back into use. 0; -EBUSY while its drain is running. */

@@ -523,6 +523,13 @@ int vswap_drain_cancel(struct vswap *vswap, struct backend *backend)
 	return 0;
 }
 
+void vswap_hold_back(struct vswap *vswap, struct backend *backend)
+{
+	lock_acquire(&vswap->lock);
+	atomic_store(&place_of(backend)->draining, true);
+	lock_release(&vswap->lock);
+}
+
 int vswap_undrain(struct vswap *vswap, struct backend *backend)
 {
 	struct place *place = place_of(backend);

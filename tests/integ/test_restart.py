@@ -15,7 +15,7 @@ from farmemd import Farmemd  # noqa: E402
 from farswapd import DRAINED, FARSWAPD, Farswapd  # noqa: E402
 from verifier import Verifier  # noqa: E402
 
-UP = 2
+UP, SERVER_DRAINED = 2, 6
 PAGES_PER_MIB = 256
 NR_PAGES = 32 * PAGES_PER_MIB
 
@@ -131,6 +131,7 @@ class Restart(unittest.TestCase):
             self.kill(daemon)
             daemon = self.start_daemon([alpha, beta])
             self.connect(daemon, verifier)
+            daemon.admin.Undrain(server=server.control_address)
             # What was under way was not acknowledged: it may be there or not, and is written again.
             verifier.write_doubtful()
             self.assertEqual(verifier.check_all(), [], daemon.log())
@@ -159,6 +160,25 @@ class Restart(unittest.TestCase):
         self.assertEqual(daemon.status().device.pages_poisoned, len(lost))
         for page in lost:
             verifier.write(page)
+        self.assertEqual(verifier.check_all(), [])
+
+    def test_a_drained_server_stays_empty(self):
+        alpha, beta = self.start_server("alpha", "--memory", "80M"), self.start_server("beta", "--memory", "80M")
+        daemon = self.start_daemon([alpha, beta])
+        verifier = self.connect(daemon)
+        verifier.fill(NR_PAGES)
+        self.assertEqual(daemon.drain(alpha).state, DRAINED)
+        self.kill(daemon)
+        daemon = self.start_daemon([alpha, beta])
+        self.connect(daemon, verifier)
+        daemon.wait_for(alpha, lambda row: row.state == SERVER_DRAINED)
+        verifier.fill(NR_PAGES)
+        self.assertEqual(daemon.server(alpha).used_slots, 0)
+        daemon.admin.Undrain(server=alpha.control_address)
+        self.kill(daemon)
+        daemon = self.start_daemon([alpha, beta])
+        self.connect(daemon, verifier)
+        daemon.wait_for(alpha, lambda row: row.state == UP)
         self.assertEqual(verifier.check_all(), [])
 
     def test_servers_that_are_full(self):

@@ -6,7 +6,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -43,6 +45,12 @@ int vswap_drain(struct vswap *vswap, struct backend *backend, const struct vswap
 	fake_of(backend)->options = *options;
 	fake_of(backend)->nr_starts++;
 	return 0;
+}
+
+void vswap_hold_back(struct vswap *vswap, struct backend *backend)
+{
+	(void)vswap;
+	fake_of(backend)->draining = true;
 }
 
 int vswap_drain_cancel(struct vswap *vswap, struct backend *backend)
@@ -82,20 +90,27 @@ static uint64_t fake_now_ns(struct sys_clock *clock)
 	return now_ns;
 }
 
-static int setup(void **state)
+/* A server, and the disk. */
+static struct drains *begin(struct state *state)
 {
 	static struct sys_clock clock = { .now_ns = fake_now_ns };
 	struct drains *drains;
 
-	now_ns = SYS_NS_PER_S;
 	memset(backends, 0, sizeof(backends));
 	memset(fakes, 0, sizeof(fakes));
-	assert_int_equal(drains_create(NULL, &clock, &drains), 0);
+	assert_int_equal(drains_create(NULL, &clock, state, &drains), 0);
 	for (unsigned i = 0; i < NR; i++) {
 		atomic_store(&backends[i].state, BACKEND_UP);
 		assert_int_equal(drains_add(drains, &backends[i]), 0);
 	}
-	*state = drains;
+	backends[1].record = STATE_DISK;
+	return drains;
+}
+
+static int setup(void **state)
+{
+	now_ns = SYS_NS_PER_S;
+	*state = begin(NULL);
 	return 0;
 }
 
@@ -238,6 +253,99 @@ static void test_server_relents_while_it_runs(void **state)
 	assert_true(fakes[1].draining);
 }
 
+/* ---- a daemon that dies, and the next one ---- */
+
+static struct state *record;
+
+static int setup_record(void **state)
+{
+	static const struct state_shape shape = { .nr_pages = 1000, .nr_queues = 1, .max_slabs = 4 };
+	char path[] = "/tmp/farswap-test-XXXXXX", error[STATE_ERROR_MAX];
+
+	close(mkstemp(path));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(state_open(path, &shape, &record, error), 0);
+	assert_int_equal(state_session_number(record, state_session_of(record, "a server")), 0);
+	now_ns = SYS_NS_PER_S;
+	*state = begin(record);
+	return 0;
+}
+
+static int teardown_record(void **state)
+{
+	drains_free(*state);
+	state_close(record, true);
+	return 0;
+}
+
+static void die(void **state)
+{
+	drains_free(*state);
+	*state = begin(record);
+	drains_resume(*state);
+}
+
+static void test_a_drain_goes_on(void **state)
+{
+	struct vswap_drain_options options = { .target = VSWAP_DRAIN_TO_REMOTE };
+
+	assert_int_equal(drains_start(*state, &backends[1], &options, NULL), 0);
+	die(state);
+	assert_false(fakes[0].draining);
+	/* At once, before a page is placed there; the drain itself when pages can be read. */
+	assert_true(fakes[1].draining);
+	assert_int_equal(fakes[1].nr_starts, 0);
+	fakes[0].state = VSWAP_DRAIN_RUNNING;
+	tick_after(*state, 3);
+	assert_int_equal(fakes[1].nr_starts, 0);
+	fakes[0].state = VSWAP_DRAIN_NONE;
+	tick_after(*state, 3);
+	assert_int_equal(fakes[1].nr_starts, 1);
+	assert_int_equal(fakes[1].options.target, VSWAP_DRAIN_TO_REMOTE);
+	/* Once: how it ends is for the operator to see. */
+	fakes[1].state = VSWAP_DRAIN_NO_ROOM;
+	tick_after(*state, 3);
+	assert_int_equal(fakes[1].nr_starts, 1);
+	assert_true(fakes[1].draining);
+	assert_int_equal(drains_undrain(*state, &backends[1]), 0);
+	die(state);
+	assert_false(fakes[1].draining);
+	tick_after(*state, 3);
+	assert_int_equal(fakes[1].nr_starts, 0);
+}
+
+static void test_a_cancelled_drain_does_not_go_on(void **state)
+{
+	struct vswap_drain_options options = { .target = VSWAP_DRAIN_TO_ANY };
+	unsigned i;
+
+	assert_int_equal(drains_start(*state, &backends[0], &options, NULL), 0);
+	assert_int_equal(drains_cancel(*state, &backends[0]), 0);
+	for (i = 0; i < 2; i++) {
+		die(state);
+		assert_true(fakes[0].draining);
+		tick_after(*state, 3);
+		assert_int_equal(fakes[0].nr_starts, 0);
+	}
+	/* One that has yet to go on can be cancelled, too. */
+	assert_int_equal(drains_start(*state, &backends[0], &options, NULL), 0);
+	die(state);
+	assert_int_equal(drains_cancel(*state, &backends[0]), 0);
+	tick_after(*state, 3);
+	assert_int_equal(fakes[0].nr_starts, 0);
+	assert_true(fakes[0].draining);
+}
+
+/* What the servers want is theirs to say again. */
+static void test_a_servers_wish_is_not_on_record(void **state)
+{
+	drains_server_wants(*state, &backends[0], 0);
+	tick_after(*state, 0);
+	assert_int_equal(fakes[0].nr_starts, 1);
+	die(state);
+	assert_false(fakes[0].draining);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,6 +356,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_server_drains_take_turns, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_operator_outlasts_the_server, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_server_relents_while_it_runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_drain_goes_on, setup_record, teardown_record),
+		cmocka_unit_test_setup_teardown(test_a_cancelled_drain_does_not_go_on, setup_record, teardown_record),
+		cmocka_unit_test_setup_teardown(test_a_servers_wish_is_not_on_record, setup_record, teardown_record),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,7 @@ static int setup_with(uint64_t lost_after_ms, struct transport_driver *rdma, boo
 	assert_int_equal(rpc_server_create(&server_options, &world.server), 0);
 	assert_int_equal(rpc_server_listen(world.server, "127.0.0.1:0", &port, NULL), 0);
 	assert_int_equal(rpc_server_start(world.server), 0);
-	assert_int_equal(drains_create(NULL, sys_clock_monotonic(), &drains), 0);
+	assert_int_equal(drains_create(NULL, sys_clock_monotonic(), NULL, &drains), 0);
 	assert_int_equal(drains_add(drains, &backend), 0);
 	snprintf(address, sizeof(address), "127.0.0.1:%d", port);
 	options.address = address;

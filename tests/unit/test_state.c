@@ -121,6 +121,29 @@ static void test_records_are_found_again(void **unused)
 	state_close(state, true);
 }
 
+/* Also of a server whose session had ended; and of the disk. */
+static void test_what_is_wanted_is_found_again(void **unused)
+{
+	struct state *state = open_good(&shape);
+	struct state_session *session = state_session_of(state, "a:1");
+
+	(void)unused;
+	session->lease_id = 77;
+	atomic_store(&session->wish.target, 2);
+	atomic_store(&session->wish.kind, STATE_WISH_EMPTY);
+	atomic_store(&state_wish(state, STATE_DISK)->kind, STATE_WISH_NOTHING_NEW);
+	state_set_device(state, "ublk", 3, 7);
+	state_close(state, false);
+
+	state = open_good(&shape);
+	session = state_session_of(state, "a:1");
+	assert_int_equal(session->lease_id, 0);
+	assert_int_equal(state_wish(state, state_session_number(state, session))->kind, STATE_WISH_EMPTY);
+	assert_int_equal(session->wish.target, 2);
+	assert_int_equal(state_wish(state, STATE_DISK)->kind, STATE_WISH_NOTHING_NEW);
+	state_close(state, true);
+}
+
 static void test_there_is_room_for_so_many_servers(void **unused)
 {
 	struct state *state = open_good(&shape);
@@ -264,6 +287,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_new_one_has_nothing),
 		cmocka_unit_test(test_records_are_found_again),
+		cmocka_unit_test(test_what_is_wanted_is_found_again),
 		cmocka_unit_test(test_there_is_room_for_so_many_servers),
 		cmocka_unit_test(test_items_are_found_again),
 		cmocka_unit_test(test_one_daemon_at_a_time),
