@@ -82,10 +82,12 @@ struct io_segment {
 	uint32_t slot;
 	struct slab *tainted_slab; /* where a write in place has failed, whose bytes may still arrive; NULL: nowhere */
 	uint64_t tainted_fence;
-	/* WRITE that waits for room, see vswap/room.c: the table that it goes on pinning, since when, and its ask's number. */
+	/* WRITE that waits for room, see vswap/room.c: the table that it goes on pinning, and since when. */
 	struct table *held;
 	uint64_t starved_ns; /* 0: it does not wait */
-	uint64_t room_ask;
+	bool awaits_server;  /* and for nothing nearer */
+	uint64_t room_ask;   /* the number of its last question for more, and when that was */
+	uint64_t room_asked_ns;
 };
 
 struct fsw_io {

@@ -179,9 +179,14 @@ static bool is_content(const struct provision *provision, const struct supply_to
 	return (enough && totals->remote_coming == 0) || (!can_give && totals->remote_coming == 0);
 }
 
-/* Pages that a dead daemon has left behind can be read, as far as they ever can: each server that has some is there or lost. */
-static bool is_resumed_and_reached(const struct provision *provision)
+/*
+ * Pages that a dead daemon has left behind can be read, as far as they ever can: each server that has some is there or lost.
+ * And there is room for others, or there was time enough to get some.
+ */
+static bool is_resumed_and_reached(const struct provision *provision, uint64_t free_slots)
 {
+	if (free_slots == 0 && !provision_has_settled(provision))
+		return false;
 	for (unsigned i = 0; i < provision->nr_keepers; i++)
 		if (provision->source[i].used_slots > 0 &&
 		    backend_state(keeper_backend(provision->keeper[i])) == BACKEND_DOWN)
@@ -211,7 +216,7 @@ static bool provision_turn(struct provision *provision)
 		 (totals.remote_free >= target || provision_has_settled(provision));
 
 	lock_acquire(&provision->lock);
-	provision->ready = enough || is_resumed_and_reached(provision);
+	provision->ready = enough || is_resumed_and_reached(provision, totals.remote_free + totals.disk_free);
 	provision->free_slots = totals.remote_free + totals.disk_free;
 	provision->nr_turns++;
 	pthread_cond_broadcast(&provision->changed);

@@ -2,12 +2,13 @@
  * A write that finds no room fails only when none is to be expected. Slots that were retired, and tables that were freed,
  * come back when the I/O and the readers that may still look at them have ended, and slots of failed writes when these are
  * settled; more slots, and a filled reserve, come from the thread that supplies them; servers that are out of reach may be
- * back. So long the write waits, and looks again every millisecond. It has claimed nothing meanwhile: a read that holds the
- * I/O epoch, and with it retired slots, never waits for such a write.
+ * back. So long the write waits, and looks again every few milliseconds. It has claimed nothing meanwhile: a read that holds
+ * the I/O epoch, and with it retired slots, never waits for such a write.
  */
 #include "client/vswap/internal.h"
 
 #define ROOM_INTERVAL_NS SYS_NS_PER_MS
+#define ROOM_SERVER_INTERVAL_NS (10 * SYS_NS_PER_MS) /* of those that wait for a server */
 /* Behind a read that a silent server holds up, room may be long in coming: then the front end is told that there is none. */
 #define ROOM_PATIENCE_NS SYS_NS_PER_S
 
@@ -44,14 +45,16 @@ static uint64_t room_patience_ns(const struct io_segment *segment)
 	const struct slab *slab =
 		word_has_slot(word) ? slab_by_id(&queue->vswap->slabs, swp_slot_slab(word_slot(word))) : NULL;
 
-	return base_max_u64(queue->cursor.patience_ns, slab ? slab_patience_ns(slab) : 0);
+	return base_max_u64(slot_patience_ns(&queue->vswap->slabs), slab ? slab_patience_ns(slab) : 0);
 }
 
-static bool room_is_worth_waiting(const struct io_segment *segment, enum room_kind kind, uint64_t waited_ns)
+static void room_ask(struct io_segment *segment, uint64_t now)
 {
-	if (waited_ns < ROOM_PATIENCE_NS && room_may_come(segment, kind))
-		return true;
-	return kind == ROOM_SLOT && waited_ns < room_patience_ns(segment);
+	struct vswap *vswap = segment->io->vs.queue->vswap;
+
+	segment->room_asked_ns = now;
+	segment->room_ask = atomic_fetch_add(&vswap->nr_room_asked, 1) + 1;
+	room_want(vswap);
 }
 
 /* Every write that waits looks again; what finds nothing waits anew. */
@@ -74,18 +77,25 @@ static void room_tick(struct sys_timer *timer)
 bool room_wait(struct io_segment *segment, enum room_kind kind)
 {
 	struct vswap_queue *queue = segment->io->vs.queue;
-	uint64_t now = sys_reactor_now_ns(queue->reactor);
+	uint64_t now = sys_reactor_now_ns(queue->reactor), look_ns;
+	bool awaits;
 
 	assert(segment->nr_claimed == 0);
 	if (segment->starved_ns == 0) {
 		segment->starved_ns = base_max_u64(now, 1);
-		segment->room_ask = atomic_fetch_add(&queue->vswap->nr_room_asked, 1) + 1;
-		room_want(queue->vswap);
+		segment->awaits_server = false;
+		room_ask(segment, now);
 	}
-	if (!room_is_worth_waiting(segment, kind, now - segment->starved_ns))
+	awaits = kind == ROOM_SLOT && now - segment->starved_ns < room_patience_ns(segment);
+	/* No longer: what it has brought, or not, may have yet to come here. */
+	if (segment->awaits_server && !awaits)
+		room_ask(segment, now);
+	segment->awaits_server = awaits;
+	if (!awaits && (now - segment->room_asked_ns >= ROOM_PATIENCE_NS || !room_may_come(segment, kind)))
 		return false;
-	if (TAILQ_EMPTY(&queue->starved))
-		sys_timer_arm(queue->reactor, &queue->room_timer, now + ROOM_INTERVAL_NS);
+	look_ns = now + (awaits ? ROOM_SERVER_INTERVAL_NS : ROOM_INTERVAL_NS);
+	if (!queue->room_timer.armed || look_ns < queue->room_timer.at_ns)
+		sys_timer_arm(queue->reactor, &queue->room_timer, look_ns);
 	segment->nr_run = 0;
 	TAILQ_INSERT_TAIL(&queue->starved, &segment->waiter, link);
 	vswap_count(&queue->counters.nr_room_waits, 1);

@@ -210,13 +210,6 @@ uint64_t slab_patience_ns(const struct slab *slab)
 	return is_awaited ? slab->backend->patience_ns : 0;
 }
 
-/* Or will have: what failed writes were to go to comes back with the server. */
-static bool slab_has_room(const struct slab *slab)
-{
-	return atomic_load_explicit(&slab->nr_used, memory_order_relaxed) < slab->nr_slots ||
-	       atomic_load(&slab->has_quarantine);
-}
-
 static uint32_t slab_cluster_slots(const struct slab *slab)
 {
 	return slab->nr_slots < SLAB_CLUSTER_SLOTS ? slab->nr_slots : SLAB_CLUSTER_SLOTS;
@@ -297,8 +290,6 @@ static bool slot_cursor_open_in(struct slot_cursor *cursor, struct slab *slab, u
 
 	if (!slab_is_stable(slab)) {
 		cursor->passed_by = true;
-		if (slab_has_room(slab))
-			cursor->patience_ns = base_max_u64(cursor->patience_ns, slab_patience_ns(slab));
 		return false;
 	}
 	if (atomic_load_explicit(&slab->nr_used, memory_order_relaxed) >= slab->nr_slots)
@@ -365,7 +356,6 @@ static bool slot_cursor_find(struct slab_map *map, struct slot_cursor *cursor, e
 		return false;
 	cursor->failed = false;
 	cursor->passed_by = false;
-	cursor->patience_ns = 0;
 	if (where != SLOT_DISK_ONLY) {
 		for (i = 0; i < 4; i++)
 			if (slot_cursor_open_chosen(cursor, list))
@@ -381,18 +371,44 @@ static bool slot_cursor_find(struct slab_map *map, struct slot_cursor *cursor, e
 	return false;
 }
 
+static bool slab_has_retired(const struct slab *slab)
+{
+	unsigned e;
+
+	for (e = 0; e < SLAB_EPOCHS; e++)
+		if (atomic_load(&slab->has_retired[e]))
+			return true;
+	return false;
+}
+
+uint64_t slot_patience_ns(const struct slab_map *map)
+{
+	const struct slab_list *list = atomic_load_explicit(&map->list, memory_order_acquire);
+	uint64_t patience_ns = 0;
+	uint32_t i;
+
+	for (i = 0; i < list->nr; i++) {
+		const struct slab *slab = list->slab[i];
+
+		/* What failed writes were to go to comes back with the server, too. */
+		if (atomic_load_explicit(&slab->nr_used, memory_order_relaxed) < slab->nr_slots ||
+		    atomic_load(&slab->has_quarantine) || slab_has_retired(slab))
+			patience_ns = base_max_u64(patience_ns, slab_patience_ns(slab));
+	}
+	return patience_ns;
+}
+
 bool slot_is_coming(const struct slab_map *map, const struct slot_cursor *cursor)
 {
 	const struct slab_list *list = atomic_load_explicit(&map->list, memory_order_acquire);
 	uint32_t i;
-	unsigned e;
 
 	for (i = 0; i < list->nr; i++) {
-		if (atomic_load(&list->slab[i]->has_quarantine))
+		const struct slab *slab = list->slab[i];
+
+		/* A quarantine ends when its server is in reach; one that is not is waited for as such. */
+		if (slab_has_retired(slab) || (atomic_load(&slab->has_quarantine) && slab_is_stable(slab)))
 			return true;
-		for (e = 0; e < SLAB_EPOCHS; e++)
-			if (atomic_load(&list->slab[i]->has_retired[e]))
-				return true;
 	}
 	/* In this order: `freeing` is set before one of these is cleared, and the generation has moved when it ends. */
 	return atomic_load(&map->freeing) || atomic_load(&map->generation) != cursor->failed_generation;
@@ -551,7 +567,7 @@ uint64_t slab_retire_quarantined(struct slab_map *map, uint64_t epoch, bool *ret
 {
 	const struct slab_list *list = atomic_load_explicit(&map->list, memory_order_acquire);
 	uint64_t nr = 0, fence;
-	bool left = false;
+	bool left = false, moved = false;
 	uint32_t i, j;
 
 	atomic_store(&map->freeing, true);
@@ -565,6 +581,7 @@ uint64_t slab_retire_quarantined(struct slab_map *map, uint64_t epoch, bool *ret
 			left = true;
 			continue;
 		}
+		moved = true;
 		atomic_store(&slab->has_quarantine, false);
 		for (j = 0; j < slab->nr_slots / 64; j++) {
 			uint64_t bits = atomic_load(&slab->quarantined[j]);
@@ -583,7 +600,7 @@ uint64_t slab_retire_quarantined(struct slab_map *map, uint64_t epoch, bool *ret
 			nr += (uint32_t)__builtin_popcountll(bits);
 		}
 	}
-	if (nr)
+	if (moved)
 		atomic_fetch_add(&map->generation, 1);
 	atomic_store(&map->freeing, false);
 	*ret_left = left;

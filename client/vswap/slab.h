@@ -76,7 +76,6 @@ struct slot_cursor {
 	uint64_t failed_generation; /* of the map, when the last search began that found nothing */
 	bool failed;
 	bool passed_by; /* the search under way came by a slab that cannot be used just now */
-	uint64_t patience_ns; /* that it is worth to wait for those it came by that have room; 0: for none */
 	_Atomic uint64_t nr_opened; /* clusters so far; read by control threads */
 	struct rand_state rand;
 };
@@ -121,6 +120,9 @@ bool slot_alloc_at(struct slot_cursor *cursor, struct slab *slab, uint32_t slot,
 
 /* Whether slots that slot_alloc has just found missing are there by now, or come back when some I/O has ended or is settled. */
 bool slot_is_coming(const struct slab_map *map, const struct slot_cursor *cursor);
+
+/* How long it is worth to wait for servers that are out of reach, and will have room for a page when they are back. */
+uint64_t slot_patience_ns(const struct slab_map *map);
 
 /* Gives the open cluster back, so that others may find room in it. */
 void slot_cursor_close(struct slab_map *map, struct slot_cursor *cursor);

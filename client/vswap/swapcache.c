@@ -558,7 +558,7 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 
 	if (!table)
 		return -ENOENT;
-	/* All lines at once, to be written: they are not waited for one by one. */
+	/* To be written; all at once, so that they are not waited for one by one. */
 	for (i = 0; i < nr; i += WORDS_PER_LINE)
 		__builtin_prefetch(table_word(table, entry + i), 1);
 	swap_freeing_begin(&freeing, queue, table);

@@ -117,8 +117,6 @@ static int write_place(struct io_segment *segment, uint64_t word, bool *ret_new)
 		return slab == segment->slab && slot == segment->slot + segment->nr_run ? 0 : -EAGAIN;
 	}
 	*ret_new = true;
-	if (slab)
-		vswap_count(&queue->counters.nr_relocated, 1);
 	if (segment->nr_run == 0)
 		return slot_alloc(&queue->vswap->slabs, &queue->cursor, SLOT_ANYWHERE, page, &segment->slab,
 				  &segment->slot);
@@ -142,6 +140,8 @@ static int write_claim(struct io_segment *segment, struct table *table, uint64_t
 					 1);
 		return -EBUSY;
 	}
+	if (fresh && word_has_slot(word))
+		vswap_count(&io->vs.queue->counters.nr_relocated, 1);
 	if (index + 1 < segment->end)
 		page_prefetch(request_page(io, index + 1));
 	io->vs.checksum[index] = page_checksum(bytes);

@@ -114,6 +114,21 @@ static void writes_fail_at_once(void **state)
 	assert_int_equal(atomic_load(&fixture->backend->counters[0].write_errors), 3);
 }
 
+/* A connection tells of its end at the end of a turn. Nobody else is sent there until then. */
+static void a_write_finds_that_it_is_closed(void **state)
+{
+	struct fixture *fixture = *state;
+	struct remote_info info;
+	struct fixture_io io;
+
+	fixture->conns[0]->failed = true;
+	assert_int_equal(fixture_start(fixture, &io, 0, IO_WRITE, 0), -ENOTCONN);
+	assert_int_equal(backend_state(fixture->backend), BACKEND_DOWN);
+	fixture_fail(fixture, 0, -ETIMEDOUT);
+	remote_info(fixture->backend, &info);
+	assert_int_equal(info.last_error, -ETIMEDOUT);
+}
+
 static void reads_wait_for_reconnection(void **state)
 {
 	struct fixture *fixture = *state;
@@ -275,6 +290,7 @@ int main(void)
 		TEST(out_of_range_is_refused),
 		TEST(waits_for_credit_in_order),
 		TEST(writes_fail_at_once),
+		TEST(a_write_finds_that_it_is_closed),
 		TEST(reads_wait_for_reconnection),
 		TEST(patience_ends),
 		TEST(patience_is_not_renewed),

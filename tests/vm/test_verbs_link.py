@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # vm: --modules sch_netem --limit 800
-"""farswapd over RDMA, on a link that loses packets, and one that goes down and comes back: no wrong data, and no
-error that a front end could see but of writes while there is no server."""
+"""farswapd over RDMA, on a link that loses packets, and one that goes down and comes back: no wrong data, and no error that a
+front end could see."""
 import json
 import os
 import subprocess

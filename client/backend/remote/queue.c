@@ -201,6 +201,9 @@ static int remote_submit(struct backend *backend, unsigned number, struct backen
 		err = transport_submit(queue->conn, &io->xop);
 		if (BASE_LIKELY(err == 0))
 			return 0;
+		/* It tells of its end later in this turn; until then others would come here as well. */
+		if (err == -ENOTCONN)
+			queue_fail(queue, err);
 		if (err != -EAGAIN && (err != -ENOTCONN || io->op == IO_WRITE))
 			return err;
 	}
@@ -229,9 +232,15 @@ static void queue_drop_conn(struct remote_queue *queue)
 static void queue_down(struct transport_conn *conn, int err)
 {
 	struct remote_queue *queue = conn->owner;
+	struct remote *remote = queue->remote;
 
 	assert(queue->conn == conn);
 	queue_fail(queue, err);
+	/* Who has found it closed could not say why. */
+	lock_acquire(&remote->lock);
+	if (remote->last_error == -ENOTCONN)
+		remote->last_error = err;
+	lock_release(&remote->lock);
 	queue_drop_conn(queue);
 	queue_sift(queue);
 }
