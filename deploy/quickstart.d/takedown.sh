@@ -68,14 +68,14 @@ takedown_mount()
 	return "$status"
 }
 
-# takedown_dead_mounts: those of a farswapd that has died, wherever they are.
+# takedown_dead_mounts: those of a farswapd that has died, wherever they are; also one that dies while it is asked.
 takedown_dead_mounts()
 {
 	local point
 
 	findmnt -n -r -t fuse.farswap -o TARGET | while read -r point; do
 		case $(LC_ALL=C timeout 5 stat -f -- "$point" 2>&1) in
-		*"endpoint is not connected"*) echo "$point" ;;
+		*"endpoint is not connected"* | *"caused connection abort"*) echo "$point" ;;
 		esac
 	done
 }
