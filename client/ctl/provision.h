@@ -50,8 +50,8 @@ void provision_wake(struct provision *provision);
 
 /*
  * Control thread: waits until there is as much room as there should be, or, after provision_resume, until no server that has
- * pages is out of reach (0); or until timeout_ms have passed. -ETIMEDOUT: there is less room than that, and *ret_free_slots
- * tells how much.
+ * pages is out of reach and there is some room, or servers have had a moment to give it (0); or until timeout_ms have passed.
+ * -ETIMEDOUT: there is less room than that, and *ret_free_slots tells how much.
  */
 int provision_wait(struct provision *provision, unsigned timeout_ms, uint64_t *ret_free_slots) BASE_MUST_CHECK;
 
