@@ -18,9 +18,37 @@ void swap_freeing_begin(struct swap_freeing *freeing, struct vswap_queue *queue,
 /* What of a word tells the backing of an entry from that of its neighbour. */
 #define WORD_BACKING (~0ull << WORD_TAG_SHIFT | WORD_PAYLOAD_MAX)
 
+static uint64_t word_freed(uint64_t word)
+{
+	assert(!word_is_claimed(word));
+	return word_next(word, WORD_NONE, 0);
+}
+
+#define WORDS_PER_LINE 8u
+static_assert(WORDS_PER_LINE * sizeof(uint64_t) == FSW_CACHE_LINE, "a line of words");
+
+/* Makes NONE of a line of words, if they are backed by `backing` and what is `stride` more from each to the next. */
+static bool words_free_line(_Atomic uint64_t *place, uint64_t backing, uint64_t stride)
+{
+	uint64_t word[WORDS_PER_LINE], others = 0;
+	uint32_t i;
+
+#pragma GCC unroll 8
+	for (i = 0; i < WORDS_PER_LINE; i++) {
+		word[i] = atomic_load_explicit(&place[i], memory_order_relaxed);
+		others |= (word[i] ^ (backing + i * stride)) & WORD_BACKING;
+	}
+	if (others)
+		return false;
+#pragma GCC unroll 8
+	for (i = 0; i < WORDS_PER_LINE; i++)
+		atomic_store_explicit(&place[i], word_freed(word[i]), memory_order_release);
+	return true;
+}
+
 /*
  * Makes NONE of a word and of those behind it, nr at most, that are backed alike: by the same slab's slots in a row, by one
- * value, by a folio. How many.
+ * value, by a folio. How many. By lines, without a branch for each word: most often all are.
  */
 static uint32_t swap_freeing_step(_Atomic uint64_t *place, uint64_t word, uint32_t nr)
 {
@@ -31,15 +59,15 @@ static uint32_t swap_freeing_step(_Atomic uint64_t *place, uint64_t word, uint32
 		nr = (uint32_t)base_min_u64(nr, WORD_MAX_SLOTS - swp_slot_index(word_slot(word)));
 	else if (word_is_stored(word))
 		nr = 1;
-	do {
-		assert(!word_is_claimed(word));
-		/* Not sequentially consistent: reap_run_flush has the barrier before it reads the epoch. */
-		atomic_store_explicit(&place[i], word_next(word, WORD_NONE, 0), memory_order_release);
-		backing += stride;
-		if (++i == nr)
-			break;
+	while (i + WORDS_PER_LINE <= nr && words_free_line(&place[i], backing + i * stride, stride))
+		i += WORDS_PER_LINE;
+	for (; i < nr; i++) {
 		word = atomic_load_explicit(&place[i], memory_order_relaxed);
-	} while ((word & WORD_BACKING) == backing);
+		if ((word & WORD_BACKING) != backing + i * stride)
+			break;
+		/* Not sequentially consistent: reap_run_flush has the barrier before it reads the epoch. */
+		atomic_store_explicit(&place[i], word_freed(word), memory_order_release);
+	}
 	return i;
 }
 
@@ -152,8 +180,6 @@ static bool word_is_of_last(uint64_t word)
 	return (word & WORD_HOLDERS) == WORD_COUNT_ONE;
 }
 
-#define WORDS_PER_LINE (FSW_CACHE_LINE / sizeof(uint64_t))
-
 /* How many of the first words are such. By lines, without a branch for each word: most often all are. */
 static uint32_t words_of_last(const _Atomic uint64_t *place, uint32_t nr)
 {
@@ -162,6 +188,7 @@ static uint32_t words_of_last(const _Atomic uint64_t *place, uint32_t nr)
 	for (i = 0; i + WORDS_PER_LINE <= nr; i += WORDS_PER_LINE) {
 		uint64_t others = 0;
 
+#pragma GCC unroll 8
 		for (j = 0; j < WORDS_PER_LINE; j++)
 			others |= (atomic_load_explicit(&place[i + j], memory_order_relaxed) ^ WORD_COUNT_ONE) & WORD_HOLDERS;
 		if (others)
@@ -172,15 +199,18 @@ static uint32_t words_of_last(const _Atomic uint64_t *place, uint32_t nr)
 	return i;
 }
 
-/* One holder less for each of entries that have some. Under the lock. True when folios are all that is left of some. */
-static bool swap_put_held(struct swap_freeing *freeing, uint64_t entry, uint32_t nr)
+/*
+ * One holder less for each of entries that have some; the first nr_last have but one. Under the lock. True when folios are all
+ * that is left of some.
+ */
+static bool swap_put_held(struct swap_freeing *freeing, uint64_t entry, uint32_t nr, uint32_t nr_last)
 {
 	_Atomic uint64_t *place = table_word(freeing->table, entry);
 	bool unheld = false;
 	uint32_t i, end;
 
 	for (i = 0; i < nr; i = end) {
-		end = i + words_of_last(&place[i], nr - i);
+		end = i + (i == 0 ? nr_last : words_of_last(&place[i], nr - i));
 		if (end > i)
 			swap_freeing_add(freeing, entry + i, end - i);
 		else
@@ -195,7 +225,7 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 	struct table *table = table_pin(&queue->vswap->tables, entry, false);
 	struct swap_freeing freeing;
 	bool unheld = false;
-	uint32_t i;
+	uint32_t i, nr_last;
 	int err = 0;
 
 	if (!table)
@@ -204,11 +234,12 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 	for (i = 0; i < nr; i += WORDS_PER_LINE)
 		__builtin_prefetch(table_word(table, entry + i), 1);
 	swap_freeing_begin(&freeing, queue, table);
-	for (i = words_of_last(table_word(table, entry), nr); i < nr && err == 0; i++)
+	nr_last = words_of_last(table_word(table, entry), nr);
+	for (i = nr_last; i < nr && err == 0; i++)
 		if (word_count(atomic_load_explicit(table_word(table, entry + i), memory_order_relaxed)) == 0)
 			err = -ENOENT;
 	if (err == 0)
-		unheld = swap_put_held(&freeing, entry, nr);
+		unheld = swap_put_held(&freeing, entry, nr, nr_last);
 	if (unheld)
 		swapcache_mark_unheld(table, entry, nr);
 	swap_freeing_end(&freeing);

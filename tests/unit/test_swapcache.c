@@ -150,39 +150,42 @@ static void test_puts_from_the_middle_of_a_folio(void **state)
 	swap_fixture_free(f);
 }
 
-/* Entries in a row whose slots are not: what one put frees is all that they had, and nothing of others. */
+/* Entries in a row whose slots are not: what one put frees is all that they had, and nothing of the one that stays. */
 static void test_one_put_frees_slots_that_are_not_in_a_row(void **state)
 {
-	static const unsigned in_order_of_slots[6] = { 0, 2, 1, 5, 4, 3 };
+	/* Single ones, more than a line of words in a row, less than one. The last one has a slot among those of the others. */
+	static const unsigned in_order_of_slots[] = { 0,  2,  1,  5,  20, 3,  6,  7,  8,  9, 10,
+						      11, 12, 13, 14, 15, 16, 17, 18, 19, 4 };
+	const unsigned nr = BASE_ARRAY_SIZE(in_order_of_slots);
 	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
-	struct test_folio *test[6];
-	swp_entry_t entry[6];
+	struct test_folio *test[BASE_ARRAY_SIZE(in_order_of_slots)];
+	swp_entry_t entry[BASE_ARRAY_SIZE(in_order_of_slots)];
 	swp_slot_t slot;
 	unsigned i;
 
 	(void)state;
-	for (i = 0; i < 6; i++) {
+	for (i = 0; i < nr; i++) {
 		test[i] = test_folio_new(0, 1 + i);
 		assert_int_equal(folio_alloc_swap(swap_queue(f), &test[i]->folio, 0, &entry[i]), 0);
 		assert_int_equal(folio_dup_swap(swap_queue(f), &test[i]->folio, FOLIO_ALL), 0);
 		assert_int_equal(entry[i].val, entry[0].val + i);
 	}
-	for (i = 0; i < 6; i++) {
+	for (i = 0; i < nr; i++) {
 		struct test_folio *next = test[in_order_of_slots[i]];
 
 		assert_int_equal(test_folio_do(f, next, vswap_store_folio), 0);
 		assert_int_equal(put_swap_folio(swap_queue(f), &next->folio, next->folio.swap), 0);
 		folio_unlock(swap_queue(f), &next->folio);
 	}
-	assert_int_equal(swap_used(f), 6);
-	assert_int_equal(swap_free_nr(swap_queue(f), entry[0], 5), 0);
+	assert_int_equal(swap_used(f), nr);
+	assert_int_equal(swap_free_nr(swap_queue(f), entry[0], nr - 1), 0);
 	swap_turns(f, 8);
 	assert_int_equal(swap_used(f), 1);
-	assert_int_equal(swp_entry_to_swp_slot(swap_queue(f), entry[5], &slot), 0);
-	assert_int_equal(swap_free_nr(swap_queue(f), entry[5], 1), 0);
+	assert_int_equal(swp_entry_to_swp_slot(swap_queue(f), entry[nr - 1], &slot), 0);
+	assert_int_equal(swap_free_nr(swap_queue(f), entry[nr - 1], 1), 0);
 	swap_turns(f, 8);
 	assert_int_equal(swap_used(f), 0);
-	test_folios_free(f, test, 6);
+	test_folios_free(f, test, nr);
 	swap_fixture_free(f);
 }
 
