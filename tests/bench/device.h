@@ -66,7 +66,7 @@ struct worker {
 	pthread_barrier_t *barrier;
 	uint64_t elapsed_ns;
 	uint64_t sum; /* so that nothing is optimised away */
-};
+} __attribute__((aligned(2 * FSW_CACHE_LINE))); /* two do not write to one line, nor to one that is fetched with it */
 
 /*
  * {"ns_1_thread", "ns_2_threads"}: per step, medians of the runs. What `empty` takes, if it is not NULL, is taken off, run by
