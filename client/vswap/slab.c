@@ -196,18 +196,21 @@ void slab_remove(struct slab_map *map, struct slab *slab)
 	slab_free(slab);
 }
 
-bool slab_is_stable(const struct slab *slab)
+/* Is its server in this state, and nothing else against new pages on it? */
+static bool slab_is_open_with(const struct slab *slab, enum backend_state state)
 {
 	return atomic_load_explicit(&slab->state, memory_order_acquire) == SLAB_ACTIVE &&
-	       backend_state(slab->backend) == BACKEND_UP && !place_is_draining(slab->backend);
+	       backend_state(slab->backend) == state && !place_is_draining(slab->backend);
+}
+
+bool slab_is_stable(const struct slab *slab)
+{
+	return slab_is_open_with(slab, BACKEND_UP);
 }
 
 uint64_t slab_patience_ns(const struct slab *slab)
 {
-	bool is_awaited = atomic_load_explicit(&slab->state, memory_order_acquire) == SLAB_ACTIVE &&
-			  backend_state(slab->backend) == BACKEND_DOWN && !place_is_draining(slab->backend);
-
-	return is_awaited ? slab->backend->patience_ns : 0;
+	return slab_is_open_with(slab, BACKEND_DOWN) ? slab->backend->patience_ns : 0;
 }
 
 static uint32_t slab_cluster_slots(const struct slab *slab)
