@@ -389,49 +389,6 @@ static void check_allocated_again(void)
 	world_end();
 }
 
-/* ---- slots ---- */
-
-static void prepare_slots(void)
-{
-	world_make(0, 0);
-}
-
-/* The disk has a cluster for each of the three, so each finds one, however often others are quicker. */
-static void take_slot(unsigned script)
-{
-	interleave_expect(slot_alloc(&w->f->vswap->slabs, &queue_of(script)->cursor, SLOT_DISK_ONLY, script, &w->slab[script],
-				     &w->slot[script]) == 0);
-	interleave_quiescent();
-}
-
-static void take_slot_by_0(void)
-{
-	take_slot(0);
-}
-
-static void take_slot_by_1(void)
-{
-	take_slot(1);
-}
-
-static void take_slot_by_2(void)
-{
-	take_slot(2);
-}
-
-static void check_slots(void)
-{
-	struct slab_map *slabs = &w->f->vswap->slabs;
-	unsigned i;
-
-	interleave_expect(w->slot[0] != w->slot[1] && w->slot[0] != w->slot[2] && w->slot[1] != w->slot[2]);
-	for (i = 0; i < INTERLEAVE_MAX_SCRIPTS; i++) {
-		slot_free_unused(slabs, w->slab[i], w->slot[i], 1);
-		slot_cursor_close(slabs, &queue_of(i)->cursor);
-	}
-	interleave_expect(vswap_check(w->f->vswap) == 0 && fixture_used(w->f, -1) == 0);
-}
-
 /* ---- the lock of a folio ---- */
 
 /* The time in events, which whoever asks for it makes one of. */
@@ -688,7 +645,6 @@ static const struct interleave_scenario scenarios[] = {
 	SCENARIO(close_put, prepare_owned, check_given_up, close_cluster, put_last),
 	SCENARIO(close_put_alloc, prepare_owned, check_allocated, close_and_allocate, put_last, allocate_by_2),
 	SCENARIO(alloc_put_alloc, prepare_owned, check_allocated, allocate_by_0, put_last, allocate_by_2),
-	SCENARIO(three_slots, prepare_slots, check_slots, take_slot_by_0, take_slot_by_1, take_slot_by_2),
 	SCENARIO(fill_put, prepare_nearly_full, check_filled, allocate_twice, put_last),
 	SCENARIO(dup_ranges, prepare_ranges, check_ranges, dup_range, dup_range_in_vain, put_second),
 	SCENARIO(dup_ranges_full_word, prepare_ranges_full_word, check_ranges_full_word,
