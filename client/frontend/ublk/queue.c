@@ -253,19 +253,17 @@ static void queue_enter_again(struct sys_timer *timer)
 static unsigned queue_reap(struct ublk_queue *queue)
 {
 	struct io_uring_cqe *cqe;
-	unsigned nr = 0;
+	unsigned nr = 0, head;
 
 	/* The kernel puts completions into the ring when this thread enters it, and says when there are some to be put. */
 	if (io_uring_cq_ready(&queue->ring) == 0 && IO_URING_READ_ONCE(*queue->ring.sq.kflags) & IORING_SQ_TASKRUN)
 		(void)io_uring_get_events(&queue->ring);
-	while (nr < REAP_BUDGET && io_uring_peek_cqe(&queue->ring, &cqe) == 0) {
-		struct ublk_tag *tag = (struct ublk_tag *)queue->tags.base + cqe->user_data;
-		int res = cqe->res;
-
-		io_uring_cqe_seen(&queue->ring, cqe);
-		tag_came(tag, res);
-		nr++;
+	io_uring_for_each_cqe(&queue->ring, head, cqe) {
+		tag_came((struct ublk_tag *)queue->tags.base + cqe->user_data, cqe->res);
+		if (++nr == REAP_BUDGET)
+			break;
 	}
+	io_uring_cq_advance(&queue->ring, nr);
 	if (nr > 0)
 		queue->busy_ns = sys_reactor_now_ns(queue->reactor);
 	return nr;
