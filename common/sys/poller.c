@@ -50,12 +50,10 @@ unsigned reactor_pollers_arm(struct sys_reactor *reactor)
 	return nr;
 }
 
-void sys_reactor_defer(struct sys_reactor *reactor, struct sys_deferred *deferred)
+void sys_reactor_defer_first(struct sys_reactor *reactor, struct sys_deferred *deferred)
 {
 	reactor_assert_owned(reactor);
-	assert(deferred->run);
-	if (deferred->queued)
-		return;
+	assert(deferred->run && !deferred->queued);
 	TAILQ_INSERT_TAIL(&reactor->deferred, deferred, link);
 	deferred->queued = true;
 	reactor->pending = true;

@@ -110,7 +110,14 @@ void sys_watch_remove(struct sys_watch *watch);
 void sys_poller_add(struct sys_reactor *reactor, struct sys_poller *poller);
 void sys_poller_remove(struct sys_poller *poller);
 
-void sys_reactor_defer(struct sys_reactor *reactor, struct sys_deferred *deferred);
+void sys_reactor_defer_first(struct sys_reactor *reactor, struct sys_deferred *deferred); /* it is not queued yet */
+
+static inline void sys_reactor_defer(struct sys_reactor *reactor, struct sys_deferred *deferred)
+{
+	if (!deferred->queued)
+		sys_reactor_defer_first(reactor, deferred);
+}
+
 void sys_reactor_undefer(struct sys_reactor *reactor, struct sys_deferred *deferred);
 
 /* At or after at_ns of the reactor's clock, once. Arming an armed timer moves it. */
