@@ -15,7 +15,7 @@
 #include "common/transport/transport.h"
 
 #define IO_MAX_PAGES (TRANSPORT_MAX_OP_BYTES >> FSW_PAGE_SHIFT) /* of a read or write: 2 MiB */
-#define IO_MAX_SEGMENTS 8 /* backend operations of one request that are under way at a time */
+#define IO_MAX_SEGMENTS 8 /* backend operations of one request that are under way at a time: a bit of vs.busy for each */
 
 enum io_op {
 	IO_READ,
@@ -70,7 +70,7 @@ struct io_segment {
 	uint64_t next; /* indexes into the request's pages */
 	uint64_t end;
 	uint32_t nr_run; /* pages of the run under way, from `next` on */
-	bool busy;	 /* the segment has a share */
+	uint8_t bit; /* its own of vs.busy */
 	uint8_t attempt;
 	uint8_t nr_wrong; /* READ: times that page `next` was not what it should be, fetched from one place */
 	uint64_t word; /* READ: of page `next` when the run was started */
@@ -109,7 +109,7 @@ struct fsw_io {
 		uint64_t started_ns;
 		uint64_t cursor; /* first page that no segment has a share in */
 		int status;	 /* the first error */
-		uint16_t nr_busy; /* segments that have a share */
+		uint8_t busy;	  /* a bit for each segment that has a share */
 		uint8_t epoch;	  /* READ: the I/O epoch it entered */
 		bool begun;	  /* it was not refused at once */
 		uint8_t where;	  /* WRITE: enum request_where */

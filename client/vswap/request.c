@@ -101,14 +101,19 @@ static bool segment_step_once(struct io_segment *segment)
 	}
 }
 
+static_assert(IO_MAX_SEGMENTS == 8 * sizeof(((struct fsw_io *)0)->vs.busy), "every bit is a segment");
+
 static struct io_segment *request_free_segment(struct fsw_io *io)
 {
-	unsigned i;
+	unsigned free = (uint8_t)~io->vs.busy;
+	struct io_segment *segment;
 
-	for (i = 0; i < IO_MAX_SEGMENTS; i++)
-		if (!io->vs.segment[i].busy)
-			return &io->vs.segment[i];
-	return NULL;
+	if (!free)
+		return NULL;
+	segment = &io->vs.segment[__builtin_ctz(free)];
+	segment->io = io;
+	segment->bit = (uint8_t)(free & -free);
+	return segment;
 }
 
 /* Hands shares out until every page has been looked at or every segment is busy. */
@@ -131,8 +136,7 @@ static void request_advance(struct fsw_io *io)
 				io->vs.cursor = segment->end;
 			continue;
 		}
-		segment->busy = true;
-		io->vs.nr_busy++;
+		io->vs.busy |= segment->bit;
 		/* It keeps the run that is under way, or the page that it waits for; the rest is the next one's. */
 		if (io->op == IO_READ || io->op == IO_WRITE) {
 			segment->end = segment->next +
@@ -149,12 +153,12 @@ void request_segment_step(struct io_segment *segment)
 {
 	struct fsw_io *io = segment->io;
 
-	if (segment_step_once(segment))
+	/* Most often what has ended was all of it. */
+	if (segment->next < segment->end && segment_step_once(segment))
 		return;
-	segment->busy = false;
-	io->vs.nr_busy--;
+	io->vs.busy &= (uint8_t)~segment->bit;
 	request_advance(io);
-	if (io->vs.nr_busy == 0)
+	if (io->vs.busy == 0)
 		request_complete(io);
 }
 
@@ -190,8 +194,6 @@ static int request_check(const struct vswap *vswap, const struct fsw_io *io)
 
 void request_start(struct vswap_queue *queue, struct fsw_io *io, enum request_where where)
 {
-	unsigned i;
-
 	io->vs.queue = queue;
 	io->vs.status = 0;
 	io->vs.begun = true;
@@ -199,15 +201,11 @@ void request_start(struct vswap_queue *queue, struct fsw_io *io, enum request_wh
 	io->vs.has_packed = false;
 	io->vs.started_ns = sys_reactor_now_ns(queue->reactor); /* as old as the turn, and free */
 	io->vs.cursor = io->op == IO_FLUSH ? io->nr_pages : 0;
-	io->vs.nr_busy = 0;
-	for (i = 0; i < IO_MAX_SEGMENTS; i++) {
-		io->vs.segment[i].busy = false;
-		io->vs.segment[i].io = io;
-	}
+	io->vs.busy = 0;
 	if (io->op == IO_READ)
 		io->vs.epoch = epoch_enter(&queue->vswap->epoch, &queue->epoch);
 	request_advance(io);
-	if (io->vs.nr_busy == 0)
+	if (io->vs.busy == 0)
 		request_complete_later(io);
 }
 

@@ -322,19 +322,7 @@ void table_folios_drop(struct table *table)
 	table_return(table->map, (struct table *)folios);
 }
 
-static bool table_try_pin(struct table *table)
-{
-	uint32_t live = atomic_load_explicit(&table->live, memory_order_relaxed);
-
-	do {
-		if (live & TABLE_DEAD)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&table->live, &live, live + 1, memory_order_acquire,
-							memory_order_relaxed));
-	return true;
-}
-
-struct table *table_pin(struct table_map *map, uint64_t page, bool allocate)
+struct table *table_pin_or_new(struct table_map *map, uint64_t page, bool allocate)
 {
 	uint64_t cluster = page >> TABLE_SHIFT;
 	struct table_node *node = table_node_get(map, cluster, allocate);
@@ -429,7 +417,7 @@ bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter)
 	return waits;
 }
 
-static void table_wake(struct table *table, uint64_t page)
+void table_wake(struct table *table, uint64_t page)
 {
 	struct io_waiter *waiter, *next;
 
@@ -445,37 +433,12 @@ static void table_wake(struct table *table, uint64_t page)
 	lock_release(&table->lock);
 }
 
-static bool table_swing_locked(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
-{
-	_Atomic uint64_t *place = table_word(table, page);
-	uint64_t seen = old;
-
-	/* Sequentially consistent: the epoch is read after it. */
-	while (!atomic_compare_exchange_strong(place, &seen, word_with_holders(fresh, seen)))
-		if (!word_is_same_backing(seen, old))
-			return false;
-	return true;
-}
-
-bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+bool table_swing_locked(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
 {
 	bool done;
 
-	/* A block device's entries: nobody has the lock to change them. */
-	if (atomic_load_explicit(&table->place, memory_order_relaxed) == 0)
-		return table_swing_locked(table, page, old, fresh);
 	lock_acquire(&table->lock);
-	done = table_swing_locked(table, page, old, fresh);
+	done = table_swing_word(table, page, old, fresh);
 	lock_release(&table->lock);
 	return done;
-}
-
-void table_publish(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
-{
-	bool swung = table_swing(table, page, old, fresh);
-
-	assert(swung && word_is_claimed(old) && !word_is_claimed(fresh));
-	(void)swung;
-	if (BASE_UNLIKELY(atomic_load(&table->nr_waiters) != 0))
-		table_wake(table, page);
 }

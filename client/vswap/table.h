@@ -159,11 +159,32 @@ static inline struct table *table_find(const struct table_map *map, struct table
  */
 uint64_t table_skip_empty(const struct table_map *map, uint64_t page);
 
+/* False: it is dying. */
+static inline bool table_try_pin(struct table *table)
+{
+	uint32_t live = atomic_load_explicit(&table->live, memory_order_relaxed);
+
+	do {
+		if (live & TABLE_DEAD)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&table->live, &live, live + 1, memory_order_acquire,
+							memory_order_relaxed));
+	return true;
+}
+
+/* table_pin when a look has found none, or one that was dying. */
+struct table *table_pin_or_new(struct table_map *map, uint64_t page, bool allocate);
+
 /*
  * Pins the table of a page so that its words may be changed. With `allocate`, makes it if there is none; NULL then means
  * that the reserve is empty (-ENOMEM to the caller), else that there is no table. Read-side section; the pin outlives it.
  */
-struct table *table_pin(struct table_map *map, uint64_t page, bool allocate);
+static inline struct table *table_pin(struct table_map *map, uint64_t page, bool allocate)
+{
+	struct table *table = table_lookup(map, page);
+
+	return BASE_LIKELY(table && table_try_pin(table)) ? table : table_pin_or_new(map, page, allocate);
+}
 
 /*
  * The array of the cluster's folios, made of a table of the reserve if there is none. NULL: the reserve is empty. Under the
@@ -239,6 +260,24 @@ static inline void table_look(const struct table_map *map, uint64_t page, struct
  */
 bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter) BASE_MUST_CHECK;
 
+/* Wakes who queues on the entry. */
+void table_wake(struct table *table, uint64_t page);
+
+static inline bool table_swing_word(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+{
+	_Atomic uint64_t *place = table_word(table, page);
+	uint64_t seen = old;
+
+	/* Sequentially consistent: the epoch is read after it. */
+	while (!atomic_compare_exchange_strong(place, &seen, word_with_holders(fresh, seen)))
+		if (!word_is_same_backing(seen, old))
+			return false;
+	return true;
+}
+
+/* The same under the cluster's lock. */
+bool table_swing_locked(struct table *table, uint64_t page, uint64_t old, uint64_t fresh);
+
 /*
  * Changes what backs an entry that has something behind it, from exactly what `old` says to what `fresh` does; whoever holds
  * it goes on holding it, also who has begun to meanwhile. False when the backing is no longer that of `old`. After it, a
@@ -247,9 +286,23 @@ bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter) BA
  * The caller pins the table, or is in a read-side section: in a table that has gone no word has a backing any more. For entries
  * that are allocated it takes the cluster's lock, under which the last holder's put needs no atomic operation per entry then.
  */
-bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh) BASE_MUST_CHECK;
+static inline BASE_MUST_CHECK bool table_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+{
+	/* A block device's entries: nobody has the lock to change them. */
+	if (BASE_LIKELY(atomic_load_explicit(&table->place, memory_order_relaxed) == 0))
+		return table_swing_word(table, page, old, fresh);
+	return table_swing_locked(table, page, old, fresh);
+}
 
 /* The same for an entry that the caller has claimed; ends the claim and wakes who queues on it. The caller pins the table. */
-void table_publish(struct table *table, uint64_t page, uint64_t old, uint64_t fresh);
+static inline void table_publish(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+{
+	bool swung = table_swing(table, page, old, fresh);
+
+	assert(swung && word_is_claimed(old) && !word_is_claimed(fresh));
+	(void)swung;
+	if (BASE_UNLIKELY(atomic_load(&table->nr_waiters) != 0))
+		table_wake(table, page);
+}
 
 #endif

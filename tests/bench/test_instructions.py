@@ -12,11 +12,11 @@ SKIPPED = 77
 # pages a little depends on what other threads do meanwhile.
 AIM = 1500
 LIMITS = {
-    "read": 2050,
-    "write": 2650,
-    "write of a new page": 2800,
-    "read, 16 at a time": 1300,
-    "write, 16 at a time": 1800,
+    "read": 1900,
+    "write": 2450,
+    "write of a new page": 2550,
+    "read, 16 at a time": 1150,
+    "write, 16 at a time": 1500,
 }
 
 
