@@ -91,6 +91,13 @@ uint32_t folio_clear_flags(struct folio *folio, uint32_t flags)
 	return __atomic_fetch_and(&folio->flags_, ~flags, __ATOMIC_SEQ_CST);
 }
 
+void folio_change_flags(struct folio *folio, uint32_t clear, uint32_t set)
+{
+	uint32_t flags = __atomic_load_n(&folio->flags_, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&folio->flags_, (flags & ~clear) | set, __ATOMIC_RELEASE);
+}
+
 void folio_mark_dirty(struct folio *folio)
 {
 	assert(folio_is_locked(folio) && !(folio_flags(folio) & FOLIO_UNDER_IO));

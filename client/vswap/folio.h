@@ -21,5 +21,10 @@ bool folio_is_unheld(const struct folio *folio);
 void folio_set_flags(struct folio *folio, uint32_t flags);
 /* The flags as they were before. */
 uint32_t folio_clear_flags(struct folio *folio, uint32_t flags);
+/*
+ * Both, first `clear`, where nobody else can change any, so by a plain store: the caller has the folio locked, and it is in no
+ * cache or he has the cluster's lock as well, under which FOLIO_UNHELD is set.
+ */
+void folio_change_flags(struct folio *folio, uint32_t clear, uint32_t set);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * Ordering. Entries become live and die, and folios come and go, under the cluster's lock; so what the first pass of a
- * call has seen is still so in the second. Counts above 0 are raised without it, and backings change without it: neither makes
- * an entry live or dead. A lookup reads the array of folios with acquire and takes a reference only if there still is one;
- * a folio's memory is its owner's again only after a grace period.
+ * call has seen is still so in the second. Counts above 0 are raised without it, which makes no entry live or dead. Backings
+ * change under it (table_swing); but a write claims without it, and publishes a value, where a folio under I/O stands for the
+ * entry or it has a holder of its own: nobody frees it meanwhile. A lookup reads the array of folios with acquire and takes a
+ * reference only if there still is one; a folio's memory is its owner's again only after a grace period.
  */
 #include "client/vswap/swapcache.h"
 
@@ -32,7 +33,7 @@ static bool folio_is_in_cache(const struct folio *folio)
 
 /* ---- allocation ---- */
 
-/* The folio stands for entries that are live from now on. Under the lock. */
+/* The folio, with these flags, stands for entries that are live from now on. Under the lock. */
 static void swapcache_set(struct table *table, struct table_folios *folios, uint64_t entry, struct folio *folio, uint32_t flags)
 {
 	uint32_t nr = folio_nr_pages(folio), i;
@@ -42,7 +43,7 @@ static void swapcache_set(struct table *table, struct table_folios *folios, uint
 	table->nr_folios += (uint16_t)nr;
 	folio->swap.val = entry;
 	folio_get(folio);
-	folio_set_flags(folio, FOLIO_SWAPCACHE | flags);
+	folio_change_flags(folio, FOLIO_UPTODATE | FOLIO_DIRTY, FOLIO_SWAPCACHE | flags);
 }
 
 /* Entries that cluster_find has found become what `fresh` makes of their words. Under the lock. */
@@ -154,7 +155,6 @@ int swapcache_prepare(struct vswap_queue *queue, swp_entry_t entry, uint32_t nr,
 	if (folios) {
 		for (i = 0; i < nr; i++)
 			atomic_fetch_or(table_word(table, entry.val + i), WORD_CACHED);
-		folio_clear_flags(folio, FOLIO_UPTODATE | FOLIO_DIRTY);
 		swapcache_set(table, folios, entry.val, folio, 0);
 	} else if (err == 0) {
 		err = -ENOMEM;
@@ -180,8 +180,9 @@ static bool swapcache_is_unheld(const struct folio *folio, struct table *table)
 	return true;
 }
 
-/* Out of the cache; entries without a holder become free. */
-static void swapcache_remove(struct vswap_queue *queue, struct folio *folio, struct table *table) LOCK_NO_ANALYSIS
+/* Out of the cache, and `flags` added to its own; entries without a holder become free. */
+static void swapcache_remove(struct vswap_queue *queue, struct folio *folio, struct table *table, uint32_t flags)
+	LOCK_NO_ANALYSIS
 {
 	struct table_folios *folios;
 	struct swap_freeing freeing;
@@ -204,7 +205,7 @@ static void swapcache_remove(struct vswap_queue *queue, struct folio *folio, str
 		else
 			atomic_fetch_and(table_word(table, entry + end++), ~WORD_CACHED);
 	}
-	folio_clear_flags(folio, FOLIO_SWAPCACHE | FOLIO_UNHELD);
+	folio_change_flags(folio, FOLIO_SWAPCACHE | FOLIO_UNHELD, flags);
 	swap_freeing_end(&freeing);
 	folio_put(folio);
 }
@@ -222,7 +223,7 @@ int swapcache_clear(struct vswap_queue *queue, struct folio *folio, swp_entry_t 
 	table = vswap_table(queue, entry.val); /* stays: its entries are live */
 	if ((folio_flags(folio) & FOLIO_DIRTY) && !swapcache_is_unheld(folio, table))
 		return -EBUSY;
-	swapcache_remove(queue, folio, table);
+	swapcache_remove(queue, folio, table, 0);
 	return 0;
 }
 
@@ -240,8 +241,7 @@ bool folio_free_swap(struct vswap_queue *queue, struct folio *folio)
 	table = vswap_table(queue, folio->swap.val);
 	if (!swapcache_is_unheld(folio, table))
 		return false;
-	folio_set_flags(folio, FOLIO_DIRTY);
-	swapcache_remove(queue, folio, table);
+	swapcache_remove(queue, folio, table, FOLIO_DIRTY);
 	return true;
 }
 
@@ -254,7 +254,7 @@ void swapcache_drop_unheld(struct vswap_queue *queue, struct folio *folio)
 		return;
 	table = vswap_table(queue, folio->swap.val);
 	if (swapcache_is_unheld(folio, table))
-		swapcache_remove(queue, folio, table);
+		swapcache_remove(queue, folio, table, 0);
 }
 
 /* ---- lookups ---- */
