@@ -1,5 +1,8 @@
 /*
- * Entries become free: their words NONE, their slots retired, their folios dropped. See swapcache.c for the order of things.
+ * Entries become free: their words NONE, their slots retired, their folios dropped.
+ *
+ * Ordering: see swapcache.c. Nobody else changes words without holders under the cluster's lock, nor those of a last holder who
+ * is the caller; so they need no atomic operation each, and are looked at and written eight at a time.
  */
 #include "client/vswap/freeing.h"
 
@@ -18,37 +21,40 @@ void swap_freeing_begin(struct swap_freeing *freeing, struct vswap_queue *queue,
 /* What of a word tells the backing of an entry from that of its neighbour. */
 #define WORD_BACKING (~0ull << WORD_TAG_SHIFT | WORD_PAYLOAD_MAX)
 
+/*
+ * What a word becomes, to be stored with release. Not sequentially consistent: reap_run_flush and reap_run_add have the barrier
+ * before the epoch is read.
+ */
 static uint64_t word_freed(uint64_t word)
 {
 	assert(!word_is_claimed(word));
 	return word_next(word, WORD_NONE, 0);
 }
 
-#define WORDS_PER_LINE 8u
-static_assert(WORDS_PER_LINE * sizeof(uint64_t) == FSW_CACHE_LINE, "a line of words");
+#define WORDS_AT_ONCE 8u /* as many as a cache line has, wherever they begin */
 
-/* Makes NONE of a line of words, if they are backed by `backing` and what is `stride` more from each to the next. */
-static bool words_free_line(_Atomic uint64_t *place, uint64_t backing, uint64_t stride)
+/* Makes NONE of so many words, if they are backed by `backing` and what is `stride` more from each to the next. */
+static bool words_free(_Atomic uint64_t *place, uint64_t backing, uint64_t stride)
 {
-	uint64_t word[WORDS_PER_LINE], others = 0;
+	uint64_t word[WORDS_AT_ONCE], others = 0;
 	uint32_t i;
 
 #pragma GCC unroll 8
-	for (i = 0; i < WORDS_PER_LINE; i++) {
+	for (i = 0; i < WORDS_AT_ONCE; i++) {
 		word[i] = atomic_load_explicit(&place[i], memory_order_relaxed);
 		others |= (word[i] ^ (backing + i * stride)) & WORD_BACKING;
 	}
 	if (others)
 		return false;
 #pragma GCC unroll 8
-	for (i = 0; i < WORDS_PER_LINE; i++)
+	for (i = 0; i < WORDS_AT_ONCE; i++)
 		atomic_store_explicit(&place[i], word_freed(word[i]), memory_order_release);
 	return true;
 }
 
 /*
  * Makes NONE of a word and of those behind it, nr at most, that are backed alike: by the same slab's slots in a row, by one
- * value, by a folio. How many. By lines, without a branch for each word: most often all are.
+ * value, by a folio. How many. Without a branch for each word: most often all are.
  */
 static uint32_t swap_freeing_step(_Atomic uint64_t *place, uint64_t word, uint32_t nr)
 {
@@ -59,13 +65,12 @@ static uint32_t swap_freeing_step(_Atomic uint64_t *place, uint64_t word, uint32
 		nr = (uint32_t)base_min_u64(nr, WORD_MAX_SLOTS - swp_slot_index(word_slot(word)));
 	else if (word_is_stored(word))
 		nr = 1;
-	while (i + WORDS_PER_LINE <= nr && words_free_line(&place[i], backing + i * stride, stride))
-		i += WORDS_PER_LINE;
+	while (i + WORDS_AT_ONCE <= nr && words_free(&place[i], backing + i * stride, stride))
+		i += WORDS_AT_ONCE;
 	for (; i < nr; i++) {
 		word = atomic_load_explicit(&place[i], memory_order_relaxed);
 		if ((word & WORD_BACKING) != backing + i * stride)
 			break;
-		/* Not sequentially consistent: reap_run_flush has the barrier before it reads the epoch. */
 		atomic_store_explicit(&place[i], word_freed(word), memory_order_release);
 	}
 	return i;
@@ -180,16 +185,16 @@ static bool word_is_of_last(uint64_t word)
 	return (word & WORD_HOLDERS) == WORD_COUNT_ONE;
 }
 
-/* How many of the first words are such. By lines, without a branch for each word: most often all are. */
+/* How many of the first words are such. Without a branch for each: most often all are. */
 static uint32_t words_of_last(const _Atomic uint64_t *place, uint32_t nr)
 {
 	uint32_t i, j;
 
-	for (i = 0; i + WORDS_PER_LINE <= nr; i += WORDS_PER_LINE) {
+	for (i = 0; i + WORDS_AT_ONCE <= nr; i += WORDS_AT_ONCE) {
 		uint64_t others = 0;
 
 #pragma GCC unroll 8
-		for (j = 0; j < WORDS_PER_LINE; j++)
+		for (j = 0; j < WORDS_AT_ONCE; j++)
 			others |= (atomic_load_explicit(&place[i + j], memory_order_relaxed) ^ WORD_COUNT_ONE) & WORD_HOLDERS;
 		if (others)
 			break;
@@ -231,8 +236,8 @@ static int swap_put_run(struct vswap_queue *queue, uint64_t entry, uint32_t nr) 
 	if (!table)
 		return -ENOENT;
 	/* To be written; all at once, so that they are not waited for one by one. */
-	for (i = 0; i < nr; i += WORDS_PER_LINE)
-		__builtin_prefetch(table_word(table, entry + i), 1);
+	for (i = 0; i < nr + entry % WORDS_AT_ONCE; i += WORDS_AT_ONCE)
+		__builtin_prefetch(table_word(table, entry - entry % WORDS_AT_ONCE + i), 1);
 	swap_freeing_begin(&freeing, queue, table);
 	nr_last = words_of_last(table_word(table, entry), nr);
 	for (i = nr_last; i < nr && err == 0; i++)

@@ -147,7 +147,7 @@ void *request_page(const struct fsw_io *io, uint64_t index);
 /* Fills in the segment's backend operation for its run. */
 void request_fill(struct io_segment *segment, void (*done)(struct backend_io *bio, int status));
 
-/* ---- read.c, write.c, discard.c: one step each; true when the segment is under way or waits ---- */
+/* ---- read.c, write.c, discard.c: one step each, of a segment with pages left; true when it is under way or waits ---- */
 
 bool read_segment_step(struct io_segment *segment);
 bool write_segment_step(struct io_segment *segment);

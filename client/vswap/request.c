@@ -153,7 +153,8 @@ void request_segment_step(struct io_segment *segment)
 {
 	struct fsw_io *io = segment->io;
 
-	/* Most often what has ended was all of it. */
+	/* Most often what has ended was all of it. What it holds, claims and waits for is of pages from `next` on. */
+	assert(segment->next < segment->end || (!segment->held && segment->nr_claimed == 0));
 	if (segment->next < segment->end && segment_step_once(segment))
 		return;
 	io->vs.busy &= (uint8_t)~segment->bit;

@@ -1,8 +1,8 @@
 /*
  * Ordering. `live` decides a table's life: pins and counts go up only while it is not TABLE_DEAD (a compare-and-swap), and
- * the one thread that swings it from 0 to TABLE_DEAD unpublishes the table. Words are published with release (here: a
- * sequentially consistent compare-and-swap, since the retirement of the old slot must not be ordered before it) and read with
- * acquire, so that a word's checksum is there when the word is.
+ * the one thread that swings it from 0 to TABLE_DEAD unpublishes the table. Words are published with release (table_swing_word:
+ * by a sequentially consistent compare-and-swap, since the retirement of the old slot must not be ordered before it) and read
+ * with acquire, so that a word's checksum is there when the word is.
  *
  * Waiting. The waiter counts itself, then looks at the word again; the owner publishes the word, then looks at the count.
  * Both in sequentially consistent order, so at least one of the two sees the other.
@@ -433,7 +433,7 @@ void table_wake(struct table *table, uint64_t page)
 	lock_release(&table->lock);
 }
 
-bool table_swing_locked(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+bool table_lock_and_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
 {
 	bool done;
 

@@ -159,7 +159,7 @@ static inline struct table *table_find(const struct table_map *map, struct table
  */
 uint64_t table_skip_empty(const struct table_map *map, uint64_t page);
 
-/* False: it is dying. */
+/* False: it is dying. Read-side section. */
 static inline bool table_try_pin(struct table *table)
 {
 	uint32_t live = atomic_load_explicit(&table->live, memory_order_relaxed);
@@ -172,7 +172,7 @@ static inline bool table_try_pin(struct table *table)
 	return true;
 }
 
-/* table_pin when a look has found none, or one that was dying. */
+/* The rest of table_pin, when its look has found none, or one that is dying: looks again, and makes one with `allocate`. */
 struct table *table_pin_or_new(struct table_map *map, uint64_t page, bool allocate);
 
 /*
@@ -260,10 +260,11 @@ static inline void table_look(const struct table_map *map, uint64_t page, struct
  */
 bool table_wait(struct table *table, uint64_t page, struct io_waiter *waiter) BASE_MUST_CHECK;
 
-/* Wakes who queues on the entry. */
+/* Wakes who queues on the entry. Takes the cluster's lock. */
 void table_wake(struct table *table, uint64_t page);
 
-static inline bool table_swing_word(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
+/* table_swing's own: for the entries of a block device, or under the cluster's lock. */
+static inline BASE_MUST_CHECK bool table_swing_word(struct table *table, uint64_t page, uint64_t old, uint64_t fresh)
 {
 	_Atomic uint64_t *place = table_word(table, page);
 	uint64_t seen = old;
@@ -275,8 +276,8 @@ static inline bool table_swing_word(struct table *table, uint64_t page, uint64_t
 	return true;
 }
 
-/* The same under the cluster's lock. */
-bool table_swing_locked(struct table *table, uint64_t page, uint64_t old, uint64_t fresh);
+/* The same, and takes the lock for it. */
+bool table_lock_and_swing(struct table *table, uint64_t page, uint64_t old, uint64_t fresh) BASE_MUST_CHECK;
 
 /*
  * Changes what backs an entry that has something behind it, from exactly what `old` says to what `fresh` does; whoever holds
@@ -291,7 +292,7 @@ static inline BASE_MUST_CHECK bool table_swing(struct table *table, uint64_t pag
 	/* A block device's entries: nobody has the lock to change them. */
 	if (BASE_LIKELY(atomic_load_explicit(&table->place, memory_order_relaxed) == 0))
 		return table_swing_word(table, page, old, fresh);
-	return table_swing_locked(table, page, old, fresh);
+	return table_lock_and_swing(table, page, old, fresh);
 }
 
 /* The same for an entry that the caller has claimed; ends the claim and wakes who queues on it. The caller pins the table. */

@@ -50,7 +50,7 @@ unsigned reactor_pollers_arm(struct sys_reactor *reactor)
 	return nr;
 }
 
-void sys_reactor_defer_first(struct sys_reactor *reactor, struct sys_deferred *deferred)
+void sys_reactor_defer_unqueued(struct sys_reactor *reactor, struct sys_deferred *deferred)
 {
 	reactor_assert_owned(reactor);
 	assert(deferred->run && !deferred->queued);

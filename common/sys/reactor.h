@@ -110,12 +110,13 @@ void sys_watch_remove(struct sys_watch *watch);
 void sys_poller_add(struct sys_reactor *reactor, struct sys_poller *poller);
 void sys_poller_remove(struct sys_poller *poller);
 
-void sys_reactor_defer_first(struct sys_reactor *reactor, struct sys_deferred *deferred); /* it is not queued yet */
+/* sys_reactor_defer's own, for one that is not queued. */
+void sys_reactor_defer_unqueued(struct sys_reactor *reactor, struct sys_deferred *deferred);
 
 static inline void sys_reactor_defer(struct sys_reactor *reactor, struct sys_deferred *deferred)
 {
 	if (!deferred->queued)
-		sys_reactor_defer_first(reactor, deferred);
+		sys_reactor_defer_unqueued(reactor, deferred);
 }
 
 void sys_reactor_undefer(struct sys_reactor *reactor, struct sys_deferred *deferred);

@@ -8,7 +8,7 @@
  *   here                     there
  *   swapcache_prepare        swapcache.c: the lock, two passes
  *   folio_unlock             folio.c; swapcache_drop_unheld
- *   swap_put                 swapcache.c: swap_put_run, swapcache_mark_unheld, swapcache_see_to_unheld
+ *   swap_put                 freeing.c: swap_put_run, swapcache_mark_unheld, swapcache_see_to_unheld
  *   store                    store.c, write.c: write_claim, write_place, write_publish_page
  *   move                     mover.c: move_commit
  *

@@ -153,13 +153,14 @@ static void test_puts_from_the_middle_of_a_folio(void **state)
 /* Entries in a row whose slots are not: what one put frees is all that they had, and nothing of the one that stays. */
 static void test_one_put_frees_slots_that_are_not_in_a_row(void **state)
 {
-	/* Single ones, more than a line of words in a row, less than one. The last one has a slot among those of the others. */
-	static const unsigned in_order_of_slots[] = { 0,  2,  1,  5,  20, 3,  6,  7,  8,  9, 10,
-						      11, 12, 13, 14, 15, 16, 17, 18, 19, 4 };
+	/* Single ones, three in a row, fourteen: fewer and more than are freed at once. The last has a slot of the middle. */
+	static const unsigned in_order_of_slots[] = { 0,  2,  1,  3,  4,  5,  24, 7,  8,  9,  10, 11, 12,
+						      13, 14, 15, 16, 17, 18, 19, 20, 22, 21, 23, 6 };
 	const unsigned nr = BASE_ARRAY_SIZE(in_order_of_slots);
 	struct fixture *f = swap_fixture_create(ENTRIES, RESERVE);
 	struct test_folio *test[BASE_ARRAY_SIZE(in_order_of_slots)];
 	swp_entry_t entry[BASE_ARRAY_SIZE(in_order_of_slots)];
+	swp_entry_t back;
 	swp_slot_t slot;
 	unsigned i;
 
@@ -182,6 +183,8 @@ static void test_one_put_frees_slots_that_are_not_in_a_row(void **state)
 	swap_turns(f, 8);
 	assert_int_equal(swap_used(f), 1);
 	assert_int_equal(swp_entry_to_swp_slot(swap_queue(f), entry[nr - 1], &slot), 0);
+	assert_int_equal(swp_slot_to_swp_entry(swap_queue(f), slot, &back), 0); /* it is still allocated, for this one */
+	assert_int_equal(back.val, entry[nr - 1].val);
 	assert_int_equal(swap_free_nr(swap_queue(f), entry[nr - 1], 1), 0);
 	swap_turns(f, 8);
 	assert_int_equal(swap_used(f), 0);

@@ -258,6 +258,7 @@ static unsigned queue_reap(struct ublk_queue *queue)
 	/* The kernel puts completions into the ring when this thread enters it, and says when there are some to be put. */
 	if (io_uring_cq_ready(&queue->ring) == 0 && IO_URING_READ_ONCE(*queue->ring.sq.kflags) & IORING_SQ_TASKRUN)
 		(void)io_uring_get_events(&queue->ring);
+	/* Nothing that tag_came does enters the ring or comes here again: what it puts in goes out at the end of the turn. */
 	io_uring_for_each_cqe(&queue->ring, head, cqe) {
 		tag_came((struct ublk_tag *)queue->tags.base + cqe->user_data, cqe->res);
 		if (++nr == REAP_BUDGET)
