@@ -40,7 +40,8 @@ struct sys_reactor {
 
 	TAILQ_HEAD(, sys_poller) pollers;
 	struct sys_poller *next_poller; /* while pollers run: the one after this */
-	TAILQ_HEAD(, sys_deferred) deferred;
+	STAILQ_HEAD(sys_deferred_list, sys_deferred) deferred;
+	struct sys_deferred_list due; /* while they run: what is left of this turn's */
 	TAILQ_HEAD(sys_timer_list, sys_timer) timers; /* by time */
 	struct sys_timer *timer_limit;	/* while timers fire: the end of those that were due before */
 

@@ -54,36 +54,49 @@ void sys_reactor_defer_unqueued(struct sys_reactor *reactor, struct sys_deferred
 {
 	reactor_assert_owned(reactor);
 	assert(deferred->run && !deferred->queued);
-	TAILQ_INSERT_TAIL(&reactor->deferred, deferred, link);
+	STAILQ_INSERT_TAIL(&reactor->deferred, deferred, link);
 	deferred->queued = true;
 	reactor->pending = true;
 }
 
+static bool deferred_remove(struct sys_deferred_list *list, struct sys_deferred *deferred)
+{
+	const struct sys_deferred *at;
+
+	STAILQ_FOREACH(at, list, link) {
+		if (at == deferred) {
+			STAILQ_REMOVE(list, deferred, sys_deferred, link);
+			return true;
+		}
+	}
+	return false;
+}
+
 void sys_reactor_undefer(struct sys_reactor *reactor, struct sys_deferred *deferred)
 {
+	bool found;
+
 	reactor_assert_owned(reactor);
 	if (!deferred->queued)
 		return;
-	TAILQ_REMOVE(&reactor->deferred, deferred, link);
+	found = deferred_remove(&reactor->due, deferred) || deferred_remove(&reactor->deferred, deferred);
+	assert(found);
+	(void)found;
 	deferred->queued = false;
 }
 
 unsigned reactor_deferred_run(struct sys_reactor *reactor)
 {
-	/* What is deferred meanwhile waits behind the limit for the next turn, which comes without a sleep. */
-	struct sys_deferred limit = { .queued = true };
 	struct sys_deferred *deferred;
 	unsigned nr = 0;
 
-	if (TAILQ_EMPTY(&reactor->deferred))
-		return 0;
-	TAILQ_INSERT_TAIL(&reactor->deferred, &limit, link);
-	while ((deferred = TAILQ_FIRST(&reactor->deferred)) != &limit) {
-		TAILQ_REMOVE(&reactor->deferred, deferred, link);
+	/* What is deferred meanwhile waits for the next turn, which comes without a sleep. */
+	STAILQ_CONCAT(&reactor->due, &reactor->deferred);
+	while ((deferred = STAILQ_FIRST(&reactor->due))) {
+		STAILQ_REMOVE_HEAD(&reactor->due, link);
 		deferred->queued = false;
 		deferred->run(deferred);
 		nr++;
 	}
-	TAILQ_REMOVE(&reactor->deferred, &limit, link);
 	return nr;
 }

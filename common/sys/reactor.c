@@ -81,7 +81,8 @@ int sys_reactor_create(const struct sys_reactor_options *options, struct sys_rea
 	};
 	snprintf(reactor->name, sizeof(reactor->name), "%s", options->name ? options->name : "reactor");
 	TAILQ_INIT(&reactor->pollers);
-	TAILQ_INIT(&reactor->deferred);
+	STAILQ_INIT(&reactor->deferred);
+	STAILQ_INIT(&reactor->due);
 	TAILQ_INIT(&reactor->timers);
 	reactor_messages_init(reactor);
 	lock_mutex_init(&reactor->control);
@@ -105,7 +106,7 @@ void sys_reactor_free(struct sys_reactor *reactor)
 	if (!reactor)
 		return;
 	assert(!atomic_load_explicit(&reactor->running, memory_order_relaxed));
-	assert(TAILQ_EMPTY(&reactor->pollers) && TAILQ_EMPTY(&reactor->timers) && TAILQ_EMPTY(&reactor->deferred));
+	assert(TAILQ_EMPTY(&reactor->pollers) && TAILQ_EMPTY(&reactor->timers) && STAILQ_EMPTY(&reactor->deferred));
 	if (!reactor->manual) {
 		sys_watch_remove(&reactor->wake);
 		close(reactor->wake.fd);
@@ -151,7 +152,7 @@ static unsigned run_turn(struct sys_reactor *reactor)
 	nr += reactor_pollers_run(reactor);
 	if (!TAILQ_EMPTY(&reactor->timers) && TAILQ_FIRST(&reactor->timers)->at_ns <= reactor->now_ns)
 		nr += reactor_timers_run(reactor);
-	if (!TAILQ_EMPTY(&reactor->deferred))
+	if (!STAILQ_EMPTY(&reactor->deferred))
 		nr += reactor_deferred_run(reactor);
 	reactor->worked = nr > 0;
 	if (nr > 0)
@@ -290,7 +291,7 @@ static void run_left_over(struct sys_reactor *reactor)
 	struct reactor_stand_in stand_in;
 
 	reactor_enter(reactor, &stand_in);
-	while (reactor_messages_waiting(reactor) || !TAILQ_EMPTY(&reactor->deferred)) {
+	while (reactor_messages_waiting(reactor) || !STAILQ_EMPTY(&reactor->deferred)) {
 		reactor_messages_run(reactor);
 		reactor_deferred_run(reactor);
 	}

@@ -58,7 +58,7 @@ struct sys_poller {
 /* Work for the end of the current turn, once, however often it is asked for. */
 struct sys_deferred {
 	void (*run)(struct sys_deferred *deferred);
-	TAILQ_ENTRY(sys_deferred) link;
+	STAILQ_ENTRY(sys_deferred) link;
 	bool queued;
 };
 
@@ -119,6 +119,7 @@ static inline void sys_reactor_defer(struct sys_reactor *reactor, struct sys_def
 		sys_reactor_defer_unqueued(reactor, deferred);
 }
 
+/* Safe if it is not put off. Looks at what is: not for the data path. */
 void sys_reactor_undefer(struct sys_reactor *reactor, struct sys_deferred *deferred);
 
 /* At or after at_ns of the reactor's clock, once. Arming an armed timer moves it. */

@@ -95,7 +95,7 @@ static inline bool queue_has_work(void *arg)
 	for (b = 0; b < FIXTURE_BACKENDS; b++)
 		if (!TAILQ_EMPTY(&w->f->hand[b]->queue[queue->index].pending))
 			return true;
-	return reactor_messages_waiting(queue->reactor) || !TAILQ_EMPTY(&queue->reactor->deferred);
+	return reactor_messages_waiting(queue->reactor) || !STAILQ_EMPTY(&queue->reactor->deferred);
 }
 
 /* A turn of the queue's reactor, without its timers; then the script holds nothing. */

@@ -234,6 +234,33 @@ static void test_deferred(void **state)
 	assert_int_equal(sys_reactor_turn(reactor), 0);
 }
 
+/* Wherever it is among those that wait, the rest run in their order, and what is put off then comes behind them. */
+static void test_undefer(void **state)
+{
+	struct item items[] = { make('a'), make('b'), make('c') }, d = make('d');
+	const char *const left[] = { "bcd", "acd", "abd" };
+
+	(void)state;
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(items); i++) {
+		for (size_t k = 0; k < BASE_ARRAY_SIZE(items); k++)
+			sys_reactor_defer(reactor, &items[k].deferred);
+		sys_reactor_undefer(reactor, &items[i].deferred);
+		sys_reactor_undefer(reactor, &items[i].deferred);
+		sys_reactor_defer(reactor, &d.deferred);
+		assert_int_equal(sys_reactor_turn(reactor), 3);
+		assert_trace(left[i]);
+	}
+	/* One that was to run in the next turn, by one of this. */
+	items[0].then = defer_self;
+	items[1].then = undefer_other;
+	items[1].other = &items[0];
+	sys_reactor_defer(reactor, &items[0].deferred);
+	sys_reactor_defer(reactor, &items[1].deferred);
+	assert_int_equal(sys_reactor_turn(reactor), 2);
+	assert_trace("ab");
+	assert_int_equal(sys_reactor_turn(reactor), 0);
+}
+
 static void send_self(struct item *item)
 {
 	sys_reactor_send(reactor, &item->message);
@@ -310,6 +337,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_timers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timers_from_timers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deferred, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_undefer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_messages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pollers_removed_by_pollers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_call_when_not_running, setup, teardown),
