@@ -29,7 +29,7 @@ struct sys_reactor {
 	uint64_t now_ns;    /* as of the current turn */
 	uint64_t worked_ns; /* the last turn that found something to do */
 	bool worked;	    /* the last turn did */
-	bool pending;	    /* something waits for the next turn that no descriptor and no timer tells of */
+	bool pending;	    /* a poller was never asked, or the thread has just begun: no sleep before a turn */
 
 	int epoll_fd;
 	struct epoll_event events[REACTOR_EVENTS_MAX]; /* fetched, not all delivered yet */

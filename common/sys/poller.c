@@ -56,7 +56,6 @@ void sys_reactor_defer_unqueued(struct sys_reactor *reactor, struct sys_deferred
 	assert(deferred->run && !deferred->queued);
 	STAILQ_INSERT_TAIL(&reactor->deferred, deferred, link);
 	deferred->queued = true;
-	reactor->pending = true;
 }
 
 static bool deferred_remove(struct sys_deferred_list *list, struct sys_deferred *deferred)

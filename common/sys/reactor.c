@@ -240,7 +240,7 @@ static bool may_skip_events(struct sys_reactor *reactor)
 /* A poller is asked once more, without result, before anybody sleeps. */
 static bool may_sleep(const struct sys_reactor *reactor)
 {
-	return !reactor->pending && (!reactor->worked || TAILQ_EMPTY(&reactor->pollers)) &&
+	return !reactor->pending && STAILQ_EMPTY(&reactor->deferred) && (!reactor->worked || TAILQ_EMPTY(&reactor->pollers)) &&
 	       reactor->now_ns - reactor->worked_ns >= reactor->spin_ns;
 }
 

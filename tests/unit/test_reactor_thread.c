@@ -170,6 +170,75 @@ static void test_wakes(void **state)
 	}
 }
 
+/* A message that puts something off, which puts itself off again so many times. */
+struct put_off {
+	struct sys_message message;
+	struct sys_deferred deferred;
+	unsigned left;
+};
+
+static void on_put_off(struct sys_message *message)
+{
+	sys_reactor_defer(reactor, &BASE_CONTAINER_OF(message, struct put_off, message)->deferred);
+}
+
+static void on_deferred(struct sys_deferred *deferred)
+{
+	struct put_off *p = BASE_CONTAINER_OF(deferred, struct put_off, deferred);
+
+	if (p->left == 0)
+		sem_post(&done);
+	else
+		sys_reactor_defer(reactor, deferred);
+	if (p->left > 0)
+		p->left--;
+}
+
+/* What is put off to the next turn does not wait for somebody to wake the reactor. */
+static void test_no_sleep_over_deferred(void **state)
+{
+	struct put_off p = { .message.run = on_put_off, .deferred.run = on_deferred, .left = 1000 };
+
+	(void)state;
+	assert_int_equal(sys_reactor_start(reactor), 0);
+	sys_reactor_send(reactor, &p.message);
+	sem_wait(&done);
+	assert_int_equal(p.left, 0);
+}
+
+static atomic_uint nr_looks;
+
+static uint64_t count_looks(struct sys_clock *clock)
+{
+	(void)clock;
+	atomic_fetch_add(&nr_looks, 1);
+	return sys_clock_now_ns(sys_clock_monotonic());
+}
+
+/* A turn has done what it has put off: with that alone there is nothing to look for before the next sleep. */
+static void test_no_turn_for_what_is_done(void **state)
+{
+	struct sys_clock counting = { .now_ns = count_looks };
+	struct sys_reactor_options options = { .name = "counted", .cpu = -1, .clock = &counting };
+	struct put_off p = { .message.run = on_put_off, .deferred.run = on_deferred };
+	const unsigned nr = 2000;
+	struct sys_reactor *usual = reactor;
+
+	(void)state;
+	assert_int_equal(sys_reactor_create(&options, &reactor), 0);
+	assert_int_equal(sys_reactor_start(reactor), 0);
+	atomic_store(&nr_looks, 0);
+	for (unsigned i = 0; i < nr; i++) {
+		sys_reactor_send(reactor, &p.message);
+		sem_wait(&done);
+	}
+	sys_reactor_stop(reactor);
+	/* A turn looks at the clock once. A sender's wake that comes late, to one who is awake, makes a second. */
+	assert_in_range(atomic_load(&nr_looks), nr, nr + nr / 2);
+	sys_reactor_free(reactor);
+	reactor = usual;
+}
+
 /* A message that comes when the thread has ended is run by who ended it. */
 static void test_left_over(void **state)
 {
@@ -415,6 +484,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_senders, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wakes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_wakes, setup_spinning, teardown),
+		cmocka_unit_test_setup_teardown(test_no_sleep_over_deferred, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_turn_for_what_is_done, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timer_ends_sleep, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timer_ends_sleep, setup_spinning, teardown),
