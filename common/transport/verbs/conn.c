@@ -79,7 +79,7 @@ static void conn_update_poller(struct verbs_conn *conn)
 }
 
 /* The number of completions taken; a failure is one. */
-static unsigned conn_take(struct verbs_conn *conn, unsigned *nr_done)
+static unsigned conn_take(struct verbs_conn *conn)
 {
 	struct ibv_wc wcs[CONN_POLL_WCS];
 	int nr = ibv_poll_cq(conn->cq, CONN_POLL_WCS, wcs);
@@ -91,12 +91,12 @@ static unsigned conn_take(struct verbs_conn *conn, unsigned *nr_done)
 	}
 	for (int i = 0; i < nr && !conn->err; i++) {
 		if (!(wcs[i].wr_id & VERBS_RECEIVE_ID)) {
-			*nr_done += verbs_send_completed(conn, &wcs[i]);
+			verbs_send_completed(conn, &wcs[i]);
 			continue;
 		}
 		err = verbs_status_of_conn(wcs[i].status);
 		if (err == 0)
-			err = verbs_places_received(conn, &wcs[i], nr_done);
+			err = verbs_places_received(conn, &wcs[i]);
 		if (err < 0)
 			verbs_conn_fail(conn, err);
 	}
@@ -104,17 +104,16 @@ static unsigned conn_take(struct verbs_conn *conn, unsigned *nr_done)
 }
 
 /*
- * Takes what is complete. The number of things done. The owner may have closed the connection in writable, the last thing that
+ * Takes what is complete. The number of completions. The owner may have closed the connection in writable, the last thing that
  * is called here: nothing of it is touched afterwards.
  */
 static unsigned conn_complete(struct verbs_conn *conn)
 {
-	unsigned nr_done = 0;
 	unsigned sum = 0;
 	unsigned nr;
 
 	for (unsigned i = 0; i < CONN_MAX_POLLS && !conn->err; i++) {
-		nr = conn_take(conn, &nr_done);
+		nr = conn_take(conn);
 		sum += nr;
 		if (nr < CONN_POLL_WCS)
 			break;

@@ -170,8 +170,8 @@ void verbs_farewell_wait(struct verbs_conn *conn);
 void verbs_send_flush(struct verbs_conn *conn);
 /* Adds the heartbeat, in front of what is queued. Unless one is under way. */
 void verbs_send_beat(struct verbs_conn *conn);
-/* A completion of the send queue. The number of operations done; the connection may have failed. */
-unsigned verbs_send_completed(struct verbs_conn *conn, const struct ibv_wc *wc);
+/* A completion of the send queue. The connection may have failed. */
+void verbs_send_completed(struct verbs_conn *conn, const struct ibv_wc *wc);
 /* The operation is done; it is in `list`. */
 void verbs_send_finish(struct verbs_conn *conn, struct transport_op_list *list, struct transport_op *op, int status);
 /* Runs done with err for every operation, but for the culprit, which has a status of its own. After sever. */
@@ -193,7 +193,7 @@ int verbs_places_post(struct verbs_conn *conn, unsigned i) BASE_MUST_CHECK;
 const struct verbs_place *verbs_place_find(struct verbs_conn *conn, uint32_t slab, uint32_t key);
 /* Asks for those slabs that `unplaced` waits for, as far as there is room. */
 void verbs_places_ask(struct verbs_conn *conn);
-/* An answer has come in. 0, or -EPROTO: the connection must go down. The number of operations done is added to *nr_done. */
-int verbs_places_received(struct verbs_conn *conn, const struct ibv_wc *wc, unsigned *nr_done) BASE_MUST_CHECK;
+/* An answer has come in. 0, or -EPROTO: the connection must go down. */
+int verbs_places_received(struct verbs_conn *conn, const struct ibv_wc *wc) BASE_MUST_CHECK;
 
 #endif

@@ -111,12 +111,11 @@ void verbs_places_ask(struct verbs_conn *conn)
 	}
 }
 
-/* What waited for it goes on, or fails. The number of operations done. */
-static unsigned places_resume(struct verbs_conn *conn, const struct wire_verbs_mapped *mapped)
+/* What waited for it goes on, or fails. */
+static void places_resume(struct verbs_conn *conn, const struct wire_verbs_mapped *mapped)
 {
 	struct transport_op_list waited = TAILQ_HEAD_INITIALIZER(waited);
 	struct transport_op *op;
-	unsigned nr_done = 0;
 
 	TAILQ_CONCAT(&waited, &conn->unplaced, link);
 	while ((op = TAILQ_FIRST(&waited))) {
@@ -129,7 +128,6 @@ static unsigned places_resume(struct verbs_conn *conn, const struct wire_verbs_m
 		}
 		if (mine && mapped->status != WIRE_STATUS_OK) {
 			verbs_send_finish(conn, &waited, op, wire_status_to_err(mapped->status));
-			nr_done++;
 			continue;
 		}
 		TAILQ_REMOVE(&waited, op, link);
@@ -138,10 +136,9 @@ static unsigned places_resume(struct verbs_conn *conn, const struct wire_verbs_m
 		else
 			TAILQ_INSERT_TAIL(&conn->unplaced, op, link);
 	}
-	return nr_done;
 }
 
-int verbs_places_received(struct verbs_conn *conn, const struct ibv_wc *wc, unsigned *nr_done)
+int verbs_places_received(struct verbs_conn *conn, const struct ibv_wc *wc)
 {
 	unsigned number = (unsigned)(wc->wr_id & ~VERBS_RECEIVE_ID);
 	struct wire_verbs_mapped mapped;
@@ -160,6 +157,6 @@ int verbs_places_received(struct verbs_conn *conn, const struct ibv_wc *wc, unsi
 	conn->nr_asked--;
 	if (mapped.status == WIRE_STATUS_OK)
 		places_keep(conn, &mapped);
-	*nr_done += places_resume(conn, &mapped);
+	places_resume(conn, &mapped);
 	return 0;
 }

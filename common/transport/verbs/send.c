@@ -232,8 +232,8 @@ void verbs_send_finish(struct verbs_conn *conn, struct transport_op_list *list, 
 	op->done(op, status);
 }
 
-/* The oldest work request is complete. The number of operations done, 0 or 1. */
-static unsigned send_complete_first(struct verbs_conn *conn)
+/* The oldest work request is complete. */
+static void send_complete_first(struct verbs_conn *conn)
 {
 	struct verbs_wr *wr = &conn->wrs[conn->first_wr++ & (conn->nr_wrs - 1)];
 	struct transport_op *op = wr->op;
@@ -244,41 +244,37 @@ static unsigned send_complete_first(struct verbs_conn *conn)
 		conn->head.heartbeat_rtt_ns = base_max_u64(now_ns - conn->beat_ns, 1); /* 0 means "none yet" */
 	}
 	if (wr->kind != VERBS_WR_OP)
-		return 0;
+		return;
 	if (wr->chunk >= 0) {
 		if (op->opcode == TRANSPORT_READ)
 			transport_op_copy_in(op, wr->skip_bytes, conn->own->chunks[wr->chunk], wr->len_bytes);
 		conn->free_chunks[conn->nr_free_chunks++] = (uint16_t)wr->chunk;
 	}
 	assert(op->tag > 0);
-	if (--op->tag > 0 || op->progress_bytes < op->len_bytes)
-		return 0;
-	verbs_send_finish(conn, &conn->posted, op, 0);
-	return 1;
+	if (--op->tag == 0 && op->progress_bytes == op->len_bytes)
+		verbs_send_finish(conn, &conn->posted, op, 0);
 }
 
-unsigned verbs_send_completed(struct verbs_conn *conn, const struct ibv_wc *wc)
+void verbs_send_completed(struct verbs_conn *conn, const struct ibv_wc *wc)
 {
 	uint64_t end = wc->wr_id + (wc->status == IBV_WC_SUCCESS);
 	const struct verbs_wr *failed;
-	unsigned nr_done = 0;
 
 	/* What is not in the queue cannot complete: the device, or somebody who writes our memory, has gone mad. */
 	if (wc->wr_id - conn->first_wr >= conn->next_wr - conn->first_wr) {
 		verbs_conn_fail(conn, -EIO);
-		return 0;
+		return;
 	}
 	while (conn->first_wr != end)
-		nr_done += send_complete_first(conn);
+		send_complete_first(conn);
 	if (wc->status == IBV_WC_SUCCESS)
-		return nr_done;
+		return;
 	failed = &conn->wrs[wc->wr_id & (conn->nr_wrs - 1)];
 	if (failed->kind == VERBS_WR_OP && verbs_status_of_op(wc->status) < 0) {
 		conn->culprit = failed->op;
 		conn->culprit_status = verbs_status_of_op(wc->status);
 	}
 	verbs_conn_fail(conn, verbs_status_of_conn(wc->status));
-	return nr_done;
 }
 
 void verbs_send_cancel(struct verbs_conn *conn, int err)
