@@ -65,17 +65,20 @@ static void conn_fall(struct sys_deferred *deferred)
 }
 
 /* The poller comes and goes with what is in flight. */
-static void conn_update_poller(struct verbs_conn *conn)
+static void conn_start_polling(struct verbs_conn *conn)
 {
-	bool want = !conn->err && (conn->head.in_flight > 0 || verbs_conn_waits(conn));
-
-	if (want == conn->polling)
+	if (conn->polling)
 		return;
-	conn->polling = want;
-	if (want)
-		sys_poller_add(conn->head.reactor, &conn->poller);
-	else
-		sys_poller_remove(&conn->poller);
+	conn->polling = true;
+	sys_poller_add(conn->head.reactor, &conn->poller);
+}
+
+static void conn_stop_polling(struct verbs_conn *conn)
+{
+	if (!conn->polling || conn->head.in_flight > 0 || verbs_conn_waits(conn))
+		return;
+	conn->polling = false;
+	sys_poller_remove(&conn->poller);
 }
 
 /* The number of completions taken; a failure is one. */
@@ -118,13 +121,15 @@ static unsigned conn_complete(struct verbs_conn *conn)
 		if (nr < CONN_POLL_WCS)
 			break;
 	}
-	if (sum == 0 || conn->err)
+	if (conn->err)
 		return sum;
+	conn_stop_polling(conn);
+	if (sum == 0)
+		return 0;
 	conn->completed_ns = conn_now_ns(conn);
 	conn->waits_ns = verbs_conn_waits(conn) ? conn->completed_ns : 0;
 	if (!TAILQ_EMPTY(&conn->queue) || !TAILQ_EMPTY(&conn->unplaced))
 		sys_reactor_defer(conn->head.reactor, &conn->flush);
-	conn_update_poller(conn);
 	if (conn->starved && conn->head.in_flight < conn->head.queue_depth) {
 		conn->starved = false;
 		conn->head.writable(&conn->head);
@@ -192,8 +197,9 @@ static void conn_flush(struct sys_deferred *deferred)
 	verbs_send_flush(conn);
 	if (conn->err)
 		return;
+	if (verbs_conn_waits(conn))
+		conn_start_polling(conn);
 	/* Operations that failed at once have left room. */
-	conn_update_poller(conn);
 	if (conn->starved && conn->head.in_flight < conn->head.queue_depth) {
 		conn->starved = false;
 		conn->head.writable(&conn->head);
@@ -284,7 +290,7 @@ static int conn_submit(struct transport_conn *head, struct transport_op *op)
 	op->tag = 0;
 	head->in_flight++;
 	TAILQ_INSERT_TAIL(&conn->queue, op, link);
-	conn_update_poller(conn);
+	conn_start_polling(conn);
 	sys_reactor_defer(head->reactor, &conn->flush);
 	return 0;
 }
