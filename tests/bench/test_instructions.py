@@ -12,11 +12,11 @@ SKIPPED = 77
 # be. Of new pages a little depends on what other threads do meanwhile.
 AIM = 1500
 LIMITS = {
-    "read": 1950,
-    "write": 2450,
-    "write of a new page": 2550,
-    "read, 16 at a time": 1150,
-    "write, 16 at a time": 1500,
+    "read": 1800,
+    "write": 2350,
+    "write of a new page": 2450,
+    "read, 16 at a time": 1100,
+    "write, 16 at a time": 1450,
 }
 
 

@@ -173,6 +173,44 @@ static void one_bell_per_turn(void **state)
 	assert_memory_equal(env->target.slabs[0].bytes, env->bytes, DEPTH * 4096);
 }
 
+/* What one turn submits does not all fit into a batch; and one has to be copied, behind which the rest waits its turn. */
+static void more_than_a_batch(void **state)
+{
+	enum { NR = 100, UNKNOWN = 7 };
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 0);
+	char *unknown = malloc(4096);
+	struct client_op *ops = calloc(NR, sizeof(*ops));
+	struct fabric_counters before, after;
+	int err;
+
+	options.heartbeat_ms = 20000;
+	options.queue_depth = NR;
+	connect_with(env, &options);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes + SLAB_BYTES / 2, 4096, 1), 0);
+	memset(unknown, 0x55, 4096);
+	for (unsigned round = 0; round < 2; round++) {
+		before = counted();
+		for (unsigned i = 0; i < NR; i++)
+			client_op_init(&ops[i], TRANSPORT_WRITE, 0, KEY, i * 4096,
+				       round && i == UNKNOWN ? unknown : env->bytes + (size_t)i * 4096, 4096, 1);
+		assert_int_equal(client_submit(&env->client, ops, NR, &err), NR);
+		client_wait(&env->client);
+		after = counted();
+		for (unsigned i = 0; i < NR; i++)
+			assert_int_equal(ops[i].status, 0);
+		assert_int_equal(after.nr_doorbells - before.nr_doorbells, 2);
+		assert_int_equal(after.nr_writes - before.nr_writes, NR);
+		assert_memory_equal(env->target.slabs[0].bytes, env->bytes, UNKNOWN * 4096);
+		assert_memory_equal(env->target.slabs[0].bytes + UNKNOWN * 4096,
+				    round ? unknown : env->bytes + UNKNOWN * 4096, 4096);
+		assert_memory_equal(env->target.slabs[0].bytes + (UNKNOWN + 1) * 4096, env->bytes + (UNKNOWN + 1) * 4096,
+				    (NR - UNKNOWN - 1) * 4096);
+	}
+	free(ops);
+	free(unknown);
+}
+
 static void large_ones_are_cut(void **state)
 {
 	struct env *env = *state;
@@ -694,6 +732,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(one_bell_per_turn),
+		TEST(more_than_a_batch),
 		TEST(large_ones_are_cut),
 		TEST(small_writes_go_inline),
 		TEST(only_unknown_memory_is_copied),

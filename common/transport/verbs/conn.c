@@ -1,10 +1,10 @@
 /*
  * The initiator's connection on its reactor.
  *
- * submit only queues; flush, at the end of the turn, posts all that was queued and rings the device's bell once. While
- * anything is in flight a poller looks at the completion queue in every turn, for as long as the reactor spins. Before the
- * reactor sleeps, arm asks the device for an event, and looks once more: what came between the last look and that would not
- * be told of.
+ * submit makes a work request, or queues what has to wait; flush, at the end of the turn, posts all that there is and rings the
+ * device's bell once. While anything is in flight a poller looks at the completion queue in every turn, for as long as the
+ * reactor spins. Before the reactor sleeps, arm asks the device for an event, and looks once more: what came between the last
+ * look and that would not be told of.
  *
  * A failure can be found in the middle of anything. It therefore only closes the door (verbs_conn_fail) and leaves the rest
  * to `fall`, which runs with nothing of ours on the stack: it ends the queue pair, so that the device touches no memory of an
@@ -286,10 +286,8 @@ static int conn_submit(struct transport_conn *head, struct transport_op *op)
 		return -EAGAIN;
 	}
 	op->submitted_ns = conn_now_ns(conn);
-	op->progress_bytes = 0;
-	op->tag = 0;
 	head->in_flight++;
-	TAILQ_INSERT_TAIL(&conn->queue, op, link);
+	verbs_send_op(conn, op);
 	conn_start_polling(conn);
 	sys_reactor_defer(head->reactor, &conn->flush);
 	return 0;

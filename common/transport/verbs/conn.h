@@ -166,6 +166,8 @@ void verbs_farewell_wait(struct verbs_conn *conn);
 
 /* ---- send.c: all on the reactor ---- */
 
+/* Into the batch if it can be, else into the queue. Fails nothing, and ends nothing. */
+void verbs_send_op(struct verbs_conn *conn, struct transport_op *op);
 /* Builds work requests of what is queued, as far as there is room, and rings the bell once. */
 void verbs_send_flush(struct verbs_conn *conn);
 /* Adds the heartbeat, in front of what is queued. Unless one is under way. */

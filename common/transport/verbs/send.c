@@ -38,7 +38,7 @@ static void batch_post(struct verbs_conn *conn)
 		verbs_conn_fail(conn, err == EINVAL ? -ECONNRESET : -EIO);
 }
 
-struct ibv_send_wr *verbs_send_add(struct verbs_conn *conn, const struct verbs_wr *record)
+static inline struct ibv_send_wr *send_add(struct verbs_conn *conn, const struct verbs_wr *record)
 {
 	struct verbs_batch *batch = conn->batch;
 	struct ibv_send_wr *wr;
@@ -60,6 +60,11 @@ struct ibv_send_wr *verbs_send_add(struct verbs_conn *conn, const struct verbs_w
 		batch->silent_bytes = 0;
 	}
 	return wr;
+}
+
+struct ibv_send_wr *verbs_send_add(struct verbs_conn *conn, const struct verbs_wr *record)
+{
+	return send_add(conn, record);
 }
 
 /* ---- operations ---- */
@@ -133,11 +138,26 @@ static unsigned send_bounce(struct verbs_conn *conn, const struct transport_op *
 	return 1;
 }
 
+/* The next work request of an operation: record->len_bytes in `nr` pieces, which are where the batch has its next. */
+static inline void send_build(struct verbs_conn *conn, struct transport_op *op, const struct verbs_place *place,
+			      const struct verbs_wr *record, unsigned nr)
+{
+	struct ibv_send_wr *wr = send_add(conn, record);
+
+	wr->num_sge = (int)nr;
+	wr->opcode = op->opcode == TRANSPORT_READ ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
+	if (op->opcode == TRANSPORT_WRITE && record->len_bytes <= conn->max_inline_bytes)
+		wr->send_flags |= IBV_SEND_INLINE;
+	wr->wr.rdma.remote_addr = place->address + op->offset_bytes + op->progress_bytes;
+	wr->wr.rdma.rkey = place->rkey;
+	op->progress_bytes += record->len_bytes;
+	op->tag++;
+}
+
 /* The next part of an operation. False when there is no chunk for it. */
 static bool send_part(struct verbs_conn *conn, struct transport_op *op, const struct verbs_place *place)
 {
 	struct verbs_wr record = { .kind = VERBS_WR_OP, .op = op, .skip_bytes = op->progress_bytes, .chunk = -1 };
-	struct ibv_send_wr *wr;
 	struct ibv_sge *sges;
 	unsigned nr;
 
@@ -150,16 +170,13 @@ static bool send_part(struct verbs_conn *conn, struct transport_op *op, const st
 		nr = send_bounce(conn, op, &record, sges);
 	if (nr == 0)
 		return false;
-	wr = verbs_send_add(conn, &record);
-	wr->num_sge = (int)nr;
-	wr->opcode = op->opcode == TRANSPORT_READ ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
-	if (op->opcode == TRANSPORT_WRITE && record.len_bytes <= conn->max_inline_bytes)
-		wr->send_flags |= IBV_SEND_INLINE;
-	wr->wr.rdma.remote_addr = place->address + op->offset_bytes + op->progress_bytes;
-	wr->wr.rdma.rkey = place->rkey;
-	op->progress_bytes += record.len_bytes;
-	op->tag++;
+	send_build(conn, op, place, &record, nr);
 	return true;
+}
+
+static bool send_is_in_place(const struct transport_op *op, const struct verbs_place *place)
+{
+	return op->offset_bytes <= place->len_bytes && op->len_bytes <= place->len_bytes - op->offset_bytes;
 }
 
 /* The first of the queue goes on. False when there is no room for all of it. */
@@ -174,7 +191,7 @@ static bool send_first(struct verbs_conn *conn)
 		TAILQ_INSERT_TAIL(&conn->unplaced, op, link);
 		return true;
 	}
-	if (op->offset_bytes > place->len_bytes || op->len_bytes > place->len_bytes - op->offset_bytes) {
+	if (!send_is_in_place(op, place)) {
 		verbs_send_finish(conn, &conn->queue, op, -ERANGE);
 		return true;
 	}
@@ -186,6 +203,36 @@ static bool send_first(struct verbs_conn *conn)
 	TAILQ_REMOVE(&conn->queue, op, link);
 	TAILQ_INSERT_TAIL(&conn->posted, op, link);
 	return true;
+}
+
+/* As nearly all can: in one piece of registered memory, on a slab whose place is known, with nobody before it. */
+static bool send_at_once(struct verbs_conn *conn, struct transport_op *op)
+{
+	struct verbs_wr record = { .kind = VERBS_WR_OP, .op = op, .len_bytes = op->len_bytes, .chunk = -1 };
+	const struct verbs_place *place;
+	struct ibv_sge *sge;
+
+	if (!TAILQ_EMPTY(&conn->queue) || op->nr_iov != 1 || conn->batch->nr == CONN_BATCH ||
+	    !verbs_send_has_room(conn, CONN_RESERVE))
+		return false;
+	place = verbs_place_find(conn, op->slab, op->key);
+	sge = conn->batch->sges[conn->batch->nr];
+	if (!place || !send_is_in_place(op, place) ||
+	    !verbs_device_find(conn->device, op->iov->iov_base, op->len_bytes, &conn->memory_hint, &sge->lkey))
+		return false;
+	sge->addr = (uintptr_t)op->iov->iov_base;
+	sge->length = op->len_bytes;
+	send_build(conn, op, place, &record, 1);
+	TAILQ_INSERT_TAIL(&conn->posted, op, link);
+	return true;
+}
+
+void verbs_send_op(struct verbs_conn *conn, struct transport_op *op)
+{
+	op->progress_bytes = 0;
+	op->tag = 0;
+	if (BASE_UNLIKELY(!send_at_once(conn, op)))
+		TAILQ_INSERT_TAIL(&conn->queue, op, link);
 }
 
 void verbs_send_flush(struct verbs_conn *conn)
