@@ -1,7 +1,8 @@
 """tests/run: builds everything, runs everything, and counts.
 
 One line per step: 'ok', 'FAIL' or 'skip', its name, and how long it took or why it was skipped. A step that runs ctest
-counts as many tests as ctest ran; each of them that failed or was skipped has a line of its own. The last line is
+counts as many tests as ctest ran; each of them that failed or was skipped has a line of its own, and figures that one
+has measured are shown below the step's. The last line is
 'N passed, N failed, N skipped', and the exit status is 1 if anything failed.
 """
 import argparse
@@ -14,6 +15,8 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree
+
+import figures
 
 SOURCE_DIR = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 BUILD_DIR = os.path.join(SOURCE_DIR, "build")
@@ -118,25 +121,30 @@ class Suite:
             command += " --target " + " ".join(targets)
         return self.step("build/" + preset, ["sh", "-c", command], 900)
 
-    def ctest(self, name, preset, arguments, timeout_s, environment=None, jobs=JOBS):
-        """A selection of ctest's tests, each counted."""
+    def ctest(self, name, preset, arguments, timeout_s, environment=None, jobs=JOBS, times=False):
+        """A selection of ctest's tests, each counted. With `times`, how long each has taken is shown."""
         report = os.path.join(LOG_DIR, name.replace("/", "-") + ".xml")
         if os.path.exists(report):
             os.remove(report)
         command = ["ctest", "--preset", preset, "--no-tests=error", "--output-junit", report, "--output-on-failure",
-                   "--test-output-size-failed", "100000", "-j", jobs, *arguments]
+                   "--test-output-size-passed", "100000", "--test-output-size-failed", "100000", "-j", jobs, *arguments]
         status, log, seconds = self.execute(name, command, timeout_s, environment)
         if status is None or not os.path.exists(report):
             why = "timed out after %d s" % timeout_s if status is None else "no report"
             self.count("FAIL", name, "%s, see %s" % (why, relative(log)), log)
             return
         ran = 0
+        more = []
         for case in xml.etree.ElementTree.parse(report).iter("testcase"):
             case_name = "%s: %s" % (name, case.get("name"))
             lines = (case.findtext("system-out") or "").strip().splitlines()
             if case.get("status") == "run":
                 self.passed += 1
                 ran += 1
+                output = figures.shown(lines)
+                if times or output:
+                    more.append("%s: %.0f s" % (case.get("name"), float(case.get("time"))))
+                more += ["    " + line for line in output]
             elif case.find("skipped") is not None:
                 self.count("skip", case_name, lines[-1].strip() if lines else "no reason given")
             else:
@@ -144,6 +152,7 @@ class Suite:
                 for line in lines[-TAIL_LINES:]:
                     print("    " + line)
         print("ok %s: %d tests (%.0f s)" % (name, ran, seconds), flush=True)
+        print("".join("    %s\n" % line for line in more), end="", flush=True)
 
 
 def failure(case):
@@ -235,7 +244,7 @@ def full(suite, fuzz_seconds):
         suite.ctest("integ", "release", ["-L", "^integ$"], 2400, jobs="1")
         # Fetched once, so that no test's time is the network's.
         if suite.step("vm/kernel", [os.path.join(SOURCE_DIR, "tests/vm/run"), "--fetch"], 900, show=True):
-            suite.ctest("vm", "release", ["-L", "^vm$"], 2400)
+            suite.ctest("vm", "release", ["-L", "^vm$"], 2400, times=True)
         suite.step("bench", [os.path.join(BUILD_DIR, "release/bin/farswap-bench"), "--quick"], 400)
         if os.geteuid() == 0:
             suite.step("quickstart", [os.path.join(SOURCE_DIR, "deploy/quickstart")], 900)

@@ -9,7 +9,9 @@ import unittest
 
 VM_DIR = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(VM_DIR, "lib"))
+sys.path.insert(0, os.path.join(VM_DIR, "../lib"))
 
+import figures  # noqa: E402
 from machine import SKIPPED  # noqa: E402
 from verbs_table import CASES, Wrong, evaluate, table  # noqa: E402
 
@@ -21,7 +23,8 @@ def bench(results):
     command = [os.path.join(VM_DIR, "bench_verbs"), "--quick", "--limit", str(LIMIT_S), "--results", results]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False)
-    print(done.stdout, flush=True)
+    if done.returncode != 0:
+        print(done.stdout, flush=True)
     if done.returncode == SKIPPED:
         sys.exit(SKIPPED)
     if done.returncode != 0:
@@ -72,4 +75,5 @@ class Quick(unittest.TestCase):
 
 if __name__ == "__main__":
     Quick.document = bench(os.path.join(os.environ["FARSWAP_BIN_DIR"], "../tests/vm/test_bench_verbs"))
+    figures.show(table(Quick.document))
     unittest.main()
