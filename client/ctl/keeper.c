@@ -116,9 +116,10 @@ int keeper_create(const struct keeper_options *options, struct keeper **ret_keep
 	keeper->options = *options;
 	snprintf(keeper->address, sizeof(keeper->address), "%s", options->address);
 	snprintf(keeper->client_name, sizeof(keeper->client_name), "%s", options->client_name);
-	backoff_init(&keeper->backoff, options->seed);
-	backoff_init(&keeper->fetch_backoff, options->seed + 1);
-	backoff_init(&keeper->release_backoff, options->seed + 2);
+	backoff_init(&keeper->backoff, options->seed, BACKOFF_LAST_MS);
+	backoff_init(&keeper->reconnect_backoff, options->seed + 4, KEEPER_RECONNECT_LAST_MS);
+	backoff_init(&keeper->fetch_backoff, options->seed + 1, BACKOFF_LAST_MS);
+	backoff_init(&keeper->release_backoff, options->seed + 2, BACKOFF_LAST_MS);
 	LIST_INIT(&keeper->held);
 	LIST_INIT(&keeper->returning);
 	LIST_INIT(&keeper->spare);

@@ -13,6 +13,11 @@
 #include "common/base/lock.h"
 
 #define KEEPER_NAME_MAX 64
+/*
+ * The longest wait between attempts to connect again, before the jitter: with it, the attempt that finds the link back begins
+ * at most 600 ms later, and faults wait for it. It costs a server that is there again two or three attempts a second.
+ */
+#define KEEPER_RECONNECT_LAST_MS 400u
 
 struct keeper_slab {
 	struct backend_slab lent;
@@ -31,7 +36,8 @@ struct keeper {
 	bool started;
 
 	/* The keeper's thread only. */
-	struct backoff backoff;	      /* of connecting */
+	struct backoff backoff;		  /* of sessions */
+	struct backoff reconnect_backoff; /* of connecting again in one */
 	struct backoff fetch_backoff; /* of a server that gives nothing */
 	struct backoff release_backoff;
 	struct keeper_slab_list held;	   /* vswap has them */

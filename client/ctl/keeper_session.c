@@ -231,6 +231,26 @@ static uint64_t session_lost_after_ns(const struct keeper *keeper)
 	return (ms ? ms : (uint64_t)keeper->lease.term_ms + LOST_MARGIN_MS) * SYS_NS_PER_MS;
 }
 
+/*
+ * Whether that error of a connection came from the server, or from its machine at least. When nobody answers, its control
+ * plane is as far away, and to wait for it would be to miss the link's return.
+ */
+static bool session_was_answered(int err)
+{
+	switch (err) {
+	case -ETIMEDOUT:
+	case -EHOSTUNREACH:
+	case -EHOSTDOWN:
+	case -ENETUNREACH:
+	case -ENETDOWN:
+	case -EADDRNOTAVAIL: /* our own end of the link is gone, */
+	case -ENODEV:	     /* or the device */
+		return false;
+	default:
+		return true;
+	}
+}
+
 /* A server whose data port has changed with its restart refuses connections for ever; its control plane tells. */
 static bool session_is_another_instance(struct keeper *keeper)
 {
@@ -272,18 +292,18 @@ static void session_reconnect(struct keeper *keeper, uint32_t generation)
 
 	if (session_is_past_hope(keeper, generation))
 		return;
-	keeper_sleep(keeper, generation, backoff_next_ms(&keeper->backoff));
+	keeper_sleep(keeper, generation, backoff_next_ms(&keeper->reconnect_backoff));
 	if (!session_stands(keeper))
 		return;
 	ret = remote_session_reconnect(keeper->options.backend, keeper->options.connect_timeout_ms);
 	if (ret == 0) {
-		backoff_reset(&keeper->backoff);
+		backoff_reset(&keeper->reconnect_backoff);
 		keeper->logged_error[0] = '\0';
 		log_notice("%s: connected again", keeper->address);
 		keeper->options.changed(keeper->options.user);
 		return;
 	}
-	if (ret == -ESTALE || session_is_another_instance(keeper)) {
+	if (ret == -ESTALE || (session_was_answered(ret) && session_is_another_instance(keeper))) {
 		keeper_session_is_over(keeper, generation, "the server has been restarted or has ended our lease");
 		return;
 	}

@@ -138,7 +138,7 @@ void *keeper_watch_run(void *arg)
 	struct backoff backoff;
 	uint32_t generation = 0;
 
-	backoff_init(&backoff, keeper->options.seed + 3);
+	backoff_init(&backoff, keeper->options.seed + 3, BACKOFF_LAST_MS);
 	while ((generation = watch_wait_for_session(keeper, generation)) != 0)
 		watch_session(keeper, generation, &backoff);
 	return NULL;

@@ -34,7 +34,7 @@ static struct world {
 	/* The server. */
 	uint64_t instance_id;
 	uint64_t slab_bytes;
-	unsigned nr_leases, nr_closed, nr_released;
+	unsigned nr_leases, nr_closed, nr_released, nr_capacity;
 	uint32_t next_slab;
 	bool full, revoked, wants_drain;
 	bool offers_rdma;
@@ -334,6 +334,7 @@ static enum rpc_code on_capacity(struct rpc_call *call, const ProtobufCMessage *
 
 	(void)request;
 	enter();
+	world.nr_capacity++;
 	reply->instance_id = world.instance_id;
 	reply->arena_bytes = 1ull << 30;
 	reply->slab_bytes = world.slab_bytes;

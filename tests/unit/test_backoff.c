@@ -10,17 +10,25 @@
 
 #include "client/ctl/backoff.h"
 
-static void test_doubles_up_to_two_seconds(void **state)
+static void assert_bases(unsigned last_ms, const unsigned *bases, size_t nr)
 {
-	static const unsigned bases[] = { 20, 40, 80, 160, 320, 640, 1280, 2000, 2000, 2000 };
 	struct backoff backoff;
 
-	(void)state;
 	for (uint64_t seed = 0; seed < 200; seed++) {
-		backoff_init(&backoff, seed);
-		for (unsigned i = 0; i < BASE_ARRAY_SIZE(bases); i++)
+		backoff_init(&backoff, seed, last_ms);
+		for (size_t i = 0; i < nr; i++)
 			assert_in_range(backoff_next_ms(&backoff), bases[i] / 2, bases[i] / 2 + bases[i]);
 	}
+}
+
+static void test_doubles_up_to_the_longest(void **state)
+{
+	static const unsigned usual[] = { 20, 40, 80, 160, 320, 640, 1280, 2000, 2000, 2000 };
+	static const unsigned shorter[] = { 20, 40, 50, 50 };
+
+	(void)state;
+	assert_bases(BACKOFF_LAST_MS, usual, BASE_ARRAY_SIZE(usual));
+	assert_bases(50, shorter, BASE_ARRAY_SIZE(shorter));
 }
 
 static void test_jitter_uses_its_whole_range(void **state)
@@ -32,7 +40,7 @@ static void test_jitter_uses_its_whole_range(void **state)
 	for (uint64_t seed = 0; seed < 2000; seed++) {
 		unsigned ms;
 
-		backoff_init(&backoff, seed);
+		backoff_init(&backoff, seed, BACKOFF_LAST_MS);
 		ms = backoff_next_ms(&backoff);
 		lowest = ms < lowest ? ms : lowest;
 		highest = ms > highest ? ms : highest;
@@ -46,7 +54,7 @@ static void test_success_begins_anew(void **state)
 	struct backoff backoff;
 
 	(void)state;
-	backoff_init(&backoff, 7);
+	backoff_init(&backoff, 7, BACKOFF_LAST_MS);
 	for (unsigned i = 0; i < 20; i++)
 		(void)backoff_next_ms(&backoff);
 	backoff_reset(&backoff);
@@ -56,7 +64,7 @@ static void test_success_begins_anew(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_doubles_up_to_two_seconds),
+		cmocka_unit_test(test_doubles_up_to_the_longest),
 		cmocka_unit_test(test_jitter_uses_its_whole_range),
 		cmocka_unit_test(test_success_begins_anew),
 	};

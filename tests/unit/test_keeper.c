@@ -367,6 +367,34 @@ static void start_with_slab(void)
 	await(world.nr_slabs == 1);
 }
 
+/* Who waits for a control plane that is as far away as all else comes late when the link is back. */
+static void test_silence_is_not_asked_about(void **state)
+{
+	const int errs[] = { -ETIMEDOUT, -EHOSTUNREACH, -ENETUNREACH, -EADDRNOTAVAIL };
+	unsigned nr_asked, nr_tried;
+
+	(void)state;
+	start_with_slab();
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(errs); i++) {
+		enter();
+		nr_tried = world.nr_reconnects;
+		leave();
+		connection_breaks(errs[i], 1 + UINT64_MAX / 2);
+		/* A question of the time when it stood has been answered: the keeper's thread is trying again. */
+		await(world.nr_reconnects > nr_tried);
+		enter();
+		nr_asked = world.nr_capacity;
+		nr_tried = world.nr_reconnects + 2;
+		leave();
+		await(world.nr_reconnects >= nr_tried);
+		assert_int_equal(world.nr_capacity, nr_asked);
+	}
+	connection_breaks(-ECONNREFUSED, 1 + UINT64_MAX / 2);
+	await(world.nr_capacity > nr_asked);
+	connection_breaks(0, 1 + UINT64_MAX / 2);
+	await_info(can_give);
+}
+
 static void test_stale_lease_ends_the_session(void **state)
 {
 	(void)state;
@@ -514,6 +542,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_slab_that_cannot_be_taken_goes_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slab_without_a_key_is_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_connects_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_silence_is_not_asked_about, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stale_lease_ends_the_session, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_other_instance_ends_the_session, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_out_of_reach_for_too_long_ends_the_session, setup_impatient, teardown),
