@@ -18,6 +18,7 @@
 #define REACTOR_NAME_MAX 16
 #define REACTOR_EVENTS_MAX 64 /* taken from epoll at a time; what is left comes with the next turn */
 #define REACTOR_SKIP_MAX 3    /* turns, one after the other, in which only pollers are asked */
+#define REACTOR_OWN_WATCHES 2 /* wake and alarm */
 
 struct sys_reactor {
 	char name[REACTOR_NAME_MAX];
@@ -49,7 +50,9 @@ struct sys_reactor {
 	struct __cds_wfcq_head taken_head;
 	struct cds_wfcq_tail taken_tail;
 
-	struct sys_watch wake; /* of an eventfd; not for manual reactors */
+	struct sys_watch wake;	/* of an eventfd; not for manual reactors */
+	struct sys_watch alarm; /* of a timerfd, which ends a sleep when a timer is due; not for manual reactors */
+	uint64_t alarm_ns;	/* when it rings, by the reactor's clock; UINT64_MAX: it does not */
 	struct lock_mutex control;
 	pthread_t thread; /* under control */
 	atomic_bool running; /* written under control; read by anybody who checks on which thread he is */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "common/base/err.h"
@@ -28,14 +29,49 @@ struct sys_clock *sys_reactor_clock(const struct sys_reactor *reactor)
 	return reactor->clock;
 }
 
-static void drain_wake(struct sys_watch *watch, uint32_t events)
+/* Empties an eventfd or a timerfd, if there is anything in it. */
+static void drain(const struct sys_watch *watch)
 {
 	uint64_t count;
 
-	(void)events;
-	/* Empty when a slow sender's write comes twice; the message itself is in the queue. */
 	while (read(watch->fd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
+}
+
+static void on_wake(struct sys_watch *watch, uint32_t events)
+{
+	(void)events;
+	/* Empty when a slow sender's write comes twice; the message itself is in the queue. */
+	drain(watch);
+}
+
+static void on_alarm(struct sys_watch *watch, uint32_t events)
+{
+	(void)events;
+	drain(watch);
+	BASE_CONTAINER_OF(watch, struct sys_reactor, alarm)->alarm_ns = UINT64_MAX;
+}
+
+/* fd: of a watch of the reactor's own, or below 0, with errno. Takes it. */
+static int open_watch(struct sys_reactor *reactor, struct sys_watch *watch, int fd,
+		      void (*ready)(struct sys_watch *watch, uint32_t events))
+{
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	watch->fd = fd;
+	watch->ready = ready;
+	ret = sys_watch_add(reactor, watch, EPOLLIN);
+	if (ret < 0)
+		close(fd);
+	return ret;
+}
+
+static void close_watch(struct sys_watch *watch)
+{
+	sys_watch_remove(watch);
+	close(watch->fd);
 }
 
 static int open_epoll(struct sys_reactor *reactor)
@@ -45,19 +81,16 @@ static int open_epoll(struct sys_reactor *reactor)
 	reactor->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (reactor->epoll_fd < 0)
 		return -errno;
-	reactor->wake.ready = drain_wake;
-	reactor->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (reactor->wake.fd < 0) {
-		ret = -errno;
+	ret = open_watch(reactor, &reactor->wake, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), on_wake);
+	if (ret < 0)
 		goto out_epoll;
-	}
-	ret = sys_watch_add(reactor, &reactor->wake, EPOLLIN);
+	ret = open_watch(reactor, &reactor->alarm, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), on_alarm);
 	if (ret < 0)
 		goto out_wake;
 	return 0;
 
 out_wake:
-	close(reactor->wake.fd);
+	close_watch(&reactor->wake);
 out_epoll:
 	close(reactor->epoll_fd);
 	return ret;
@@ -77,7 +110,7 @@ int sys_reactor_create(const struct sys_reactor_options *options, struct sys_rea
 		.spin_ns = options->spin_us * SYS_NS_PER_US,
 		.clock = options->clock ? options->clock : sys_clock_monotonic(),
 		.epoll_fd = -1,
-		.wake.fd = -1,
+		.alarm_ns = UINT64_MAX,
 	};
 	snprintf(reactor->name, sizeof(reactor->name), "%s", options->name ? options->name : "reactor");
 	TAILQ_INIT(&reactor->pollers);
@@ -108,8 +141,8 @@ void sys_reactor_free(struct sys_reactor *reactor)
 	assert(!atomic_load_explicit(&reactor->running, memory_order_relaxed));
 	assert(TAILQ_EMPTY(&reactor->pollers) && TAILQ_EMPTY(&reactor->timers) && STAILQ_EMPTY(&reactor->deferred));
 	if (!reactor->manual) {
-		sys_watch_remove(&reactor->wake);
-		close(reactor->wake.fd);
+		close_watch(&reactor->alarm);
+		close_watch(&reactor->wake);
 		close(reactor->epoll_fd);
 	}
 	assert(reactor->nr_watches == 0);
@@ -172,52 +205,50 @@ unsigned sys_reactor_turn(struct sys_reactor *reactor)
 	return nr;
 }
 
-/* timeout_ns: 0 not to wait, UINT64_MAX to wait for ever. */
-static int wait_events(struct sys_reactor *reactor, uint64_t timeout_ns)
+static void wait_events(struct sys_reactor *reactor, bool sleep)
 {
-	static atomic_bool no_pwait2;
-	struct timespec wait = { .tv_sec = (time_t)(timeout_ns / SYS_NS_PER_S),
-				 .tv_nsec = (long)(timeout_ns % SYS_NS_PER_S) };
-	uint64_t timeout_ms;
-	int nr;
+	int nr = epoll_wait(reactor->epoll_fd, reactor->events, REACTOR_EVENTS_MAX, sleep ? -1 : 0);
 
-	if (timeout_ns != 0 && !atomic_load_explicit(&no_pwait2, memory_order_relaxed)) {
-		nr = epoll_pwait2(reactor->epoll_fd, reactor->events, REACTOR_EVENTS_MAX,
-				  timeout_ns == UINT64_MAX ? NULL : &wait, NULL);
-		if (nr >= 0 || errno != ENOSYS)
-			return nr < 0 ? 0 : nr;
-		/* Before Linux 5.11. */
-		atomic_store_explicit(&no_pwait2, true, memory_order_relaxed);
-	}
-	/* Rounded up: to wake too early would be to spin until the time has come. */
-	timeout_ms = timeout_ns / SYS_NS_PER_MS + (timeout_ns % SYS_NS_PER_MS != 0);
-	nr = epoll_wait(reactor->epoll_fd, reactor->events, REACTOR_EVENTS_MAX,
-			timeout_ns == UINT64_MAX ? -1 : (int)base_min_u64(timeout_ms, 1u << 30));
-	return nr < 0 ? 0 : nr;
+	reactor->nr_events = nr < 0 ? 0 : nr;
 }
 
-static uint64_t until_next_timer_ns(struct sys_reactor *reactor)
+/*
+ * Before a sleep: the alarm rings when the first timer is due, or earlier, when what it was set for has been moved or
+ * cancelled. So it is set once for each timer that fires, and not, as a timeout would be, for each sleep. False: a timer is
+ * due already.
+ */
+static bool set_alarm(struct sys_reactor *reactor)
 {
-	uint64_t at = sys_reactor_next_timer_ns(reactor);
-	uint64_t now;
+	uint64_t at_ns = sys_reactor_next_timer_ns(reactor);
+	struct itimerspec rings = { .it_value.tv_sec = 0 };
+	uint64_t now_ns;
+	int ret;
 
-	if (at == UINT64_MAX)
-		return UINT64_MAX;
-	now = sys_clock_now_ns(reactor->clock);
-	return at > now ? at - now : 0;
+	if (at_ns >= reactor->alarm_ns)
+		return true;
+	now_ns = sys_clock_now_ns(reactor->clock);
+	if (at_ns <= now_ns)
+		return false;
+	rings.it_value.tv_sec = (time_t)((at_ns - now_ns) / SYS_NS_PER_S);
+	rings.it_value.tv_nsec = (long)((at_ns - now_ns) % SYS_NS_PER_S);
+	ret = timerfd_settime(reactor->alarm.fd, 0, &rings, NULL);
+	assert(ret == 0);
+	(void)ret;
+	reactor->alarm_ns = at_ns;
+	return true;
 }
 
 static void sleep_until_event(struct sys_reactor *reactor)
 {
-	uint64_t timeout_ns = until_next_timer_ns(reactor);
+	bool sleep = set_alarm(reactor);
 
 	sys_rcu_offline();
 	/* Relaxed: the barrier orders it, see message.c. */
 	atomic_store_explicit(&reactor->sleeping, 1, memory_order_relaxed);
 	cmm_smp_mb();
 	if (reactor_messages_waiting(reactor) || atomic_load_explicit(&reactor->stop, memory_order_relaxed))
-		timeout_ns = 0;
-	reactor->nr_events = wait_events(reactor, timeout_ns);
+		sleep = false;
+	wait_events(reactor, sleep);
 	atomic_store_explicit(&reactor->sleeping, 0, memory_order_relaxed);
 	sys_rcu_online();
 }
@@ -256,9 +287,9 @@ static void *reactor_main(void *arg)
 	while (!atomic_load_explicit(&reactor->stop, memory_order_relaxed)) {
 		if (may_sleep(reactor) && reactor_pollers_arm(reactor) == 0)
 			sleep_until_event(reactor);
-		else if (reactor->nr_watches > 1 && !may_skip_events(reactor))
-			/* One watch is its own, and nobody wakes a reactor that is awake. */
-			reactor->nr_events = wait_events(reactor, 0);
+		else if (reactor->nr_watches > REACTOR_OWN_WATCHES && !may_skip_events(reactor))
+			/* Nobody wakes a reactor that is awake, and it looks at its timers by itself. */
+			wait_events(reactor, false);
 		run_turn(reactor);
 		sys_rcu_quiescent();
 	}

@@ -256,6 +256,7 @@ static void test_left_over(void **state)
 
 struct timed {
 	struct sys_timer timer;
+	uint64_t after_ns;
 	uint64_t at_ns;
 };
 
@@ -271,15 +272,57 @@ static void arm_timed(void *arg)
 {
 	struct timed *t = arg;
 
-	t->at_ns = sys_reactor_now_ns(reactor) + 1500 * SYS_NS_PER_US;
+	t->at_ns = sys_reactor_now_ns(reactor) + t->after_ns;
 	sys_timer_arm(reactor, &t->timer, t->at_ns);
 }
 
 static void test_timer_ends_sleep(void **state)
 {
-	struct timed t = { .timer.fire = on_timed };
+	struct timed t = { .timer.fire = on_timed, .after_ns = 1500 * SYS_NS_PER_US };
 
 	(void)state;
+	assert_int_equal(sys_reactor_start(reactor), 0);
+	for (int i = 0; i < 10; i++) {
+		sys_reactor_call(reactor, arm_timed, &t);
+		sem_wait(&done);
+	}
+}
+
+static void cancel_timed(void *arg)
+{
+	struct timed *t = arg;
+
+	sys_timer_cancel(reactor, &t->timer);
+}
+
+/* The sleep that it is to end has begun for another time: an earlier one, a later one, or none. */
+static void test_timer_is_moved_during_sleep(void **state)
+{
+	struct timed t = { .timer.fire = on_timed }, far = { .timer.fire = on_timed, .after_ns = UINT64_MAX / 4 };
+
+	(void)state;
+	assert_int_equal(sys_reactor_start(reactor), 0);
+	sys_reactor_call(reactor, arm_timed, &far);
+	for (int i = 0; i < 10; i++) {
+		t.after_ns = 3600 * SYS_NS_PER_S;
+		sys_reactor_call(reactor, arm_timed, &t);
+		t.after_ns = 500 * SYS_NS_PER_US;
+		sys_reactor_call(reactor, arm_timed, &t);
+		t.after_ns = 2000 * SYS_NS_PER_US;
+		sys_reactor_call(reactor, arm_timed, &t);
+		if (i % 2) {
+			sys_reactor_call(reactor, cancel_timed, &t);
+			t.after_ns = 1000 * SYS_NS_PER_US;
+			sys_reactor_call(reactor, arm_timed, &t);
+		}
+		sem_wait(&done);
+	}
+	sys_reactor_call(reactor, cancel_timed, &far);
+	/* The alarm has been set for one that is not there any more, or it rings while nobody runs. */
+	sys_reactor_call(reactor, arm_timed, &t);
+	sys_reactor_call(reactor, cancel_timed, &t);
+	sys_reactor_stop(reactor);
+	usleep(2000);
 	assert_int_equal(sys_reactor_start(reactor), 0);
 	sys_reactor_call(reactor, arm_timed, &t);
 	sem_wait(&done);
@@ -489,6 +532,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timer_ends_sleep, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_timer_ends_sleep, setup_spinning, teardown),
+		cmocka_unit_test_setup_teardown(test_timer_is_moved_during_sleep, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_timer_is_moved_during_sleep, setup_spinning, teardown),
 		cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_watch, setup_spinning, teardown),
 		cmocka_unit_test_setup_teardown(test_watch_removed_by_another, setup, teardown),
