@@ -24,6 +24,7 @@
 #define MAX_NAME_BYTES 63u
 #define MAX_GID_INDEX 65535u
 #define MAX_SERVICE_LEVEL 7u
+#define REQUEST_MARGIN_MS (60ull * 1000)
 #define MIN_COMP_BYTES (4u << 20) /* below that the blocks being filled are most of it */
 
 static const char *const log_levels[] = { "error", "warning", "notice", "info", "debug", NULL };
@@ -310,6 +311,19 @@ int settings_check(struct settings *settings, unsigned nr_cpus, char ret_error[C
 	if (ret == 0 && settings->max_slabs == 0)
 		settings->max_slabs = (uint32_t)base_min_u64(base_max_u64(slabs, MIN_AUTO_SLABS), MAX_SLABS);
 	return ret;
+}
+
+/*
+ * A read that finds a write under way waits until that has failed (dead_after); then for a server that is out of reach
+ * (patience), which may be silent again when it has come back (dead_after). A write that fails on one server (dead_after) waits
+ * for another (patience) and for slots on their way (a second), where it may fail as well (dead_after).
+ */
+unsigned settings_longest_request_s(const struct settings *settings)
+{
+	uint64_t longest_ms = settings->patience_ms + 2 * settings->dead_ms + REQUEST_MARGIN_MS;
+
+	static_assert(3 * DAY_MS + REQUEST_MARGIN_MS + 1000 <= UINT32_MAX, "counted in ms, in 32 bits");
+	return (unsigned)(longest_ms / 1000 + 1);
 }
 
 static void print(enum config_action action)

@@ -86,24 +86,15 @@ static void ublk_look(void *frontend, struct admin_frontend *seen)
 
 /* ---- the kernel's NBD client ---- */
 
-/*
- * Of a request that takes longer than the kernel's NBD client waits, it gives up the connection, and the device with the last
- * of them. A read waits for `patience` after dead_after has passed; a write that fails on one server begins again on another,
- * or waits as long for one; what a minute is for is a local disk in trouble. So nothing that the daemon does by design looks
- * dead.
- */
-#define NBD_MARGIN_MS 60000u
-
 static int nbd_kernel_open(const struct settings *settings, struct vswap *vswap, struct state *state, void **ret_frontend)
 {
-	uint64_t longest_ms = settings->patience_ms + 2 * settings->dead_ms + NBD_MARGIN_MS;
 	struct nbd_kernel_options options = {
 		.vswap = vswap,
 		.nr_queues = settings->nr_queues,
 		.nr_connections = settings->nbd_connections,
 		.spin_us = settings->spin_us,
 		.index = settings->nbd_index,
-		.timeout_s = (unsigned)(longest_ms / 1000 + 1),
+		.timeout_s = settings_longest_request_s(settings),
 		.swap = settings->swap,
 		.priority = settings->swap_priority,
 	};

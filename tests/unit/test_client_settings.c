@@ -200,6 +200,42 @@ static void test_command_line(void **state)
 	assert_int_equal(exit_status, 2);
 }
 
+static unsigned longest_request_s(const char *patience, const char *dead_after)
+{
+	char *args[] = { (char[]){ "farswapd" }, (char[]){ "--config" },    (char[]){ "/dev/null" }, (char[]){ "--size" },
+			 (char[]){ "64M" },	 (char[]){ "--servers" },   (char[]){ "a:1" },	     (char[]){ "--patience" },
+			 (char *)patience,	 (char[]){ "--dead-after" }, (char *)dead_after,     NULL };
+	static struct settings settings;
+	int exit_status = -1;
+
+	assert_int_equal(settings_load(patience ? 11 : 7, args, &settings, &exit_status), 0);
+	return settings_longest_request_s(&settings);
+}
+
+/* What a request may have to wait for one after the other, with one failure on the way, is over by then: with a minute left. */
+static void test_longest_request(void **state)
+{
+	static const uint64_t times_ms[] = { 0, 1, 50, 799, 800, 999, 1000, 12000, 3600000, 86400000 };
+	enum { MINUTE_MS = 60000, SLOTS_MS = 1000 };
+
+	(void)state;
+	assert_int_equal(longest_request_s(NULL, NULL), 74); /* docs/operating.md says so */
+	assert_int_equal(longest_request_s("0", "50ms"), 61);
+	assert_int_equal(longest_request_s("24h", "24h"), 3 * 86400 + 61); /* more is not taken */
+	for (size_t i = 0; i < BASE_ARRAY_SIZE(times_ms); i++)
+		for (size_t j = 0; j < BASE_ARRAY_SIZE(times_ms); j++) {
+			struct settings settings = { .patience_ms = times_ms[i], .dead_ms = times_ms[j] };
+			uint64_t longest_ms = 1000ull * settings_longest_request_s(&settings);
+			uint64_t read_ms = times_ms[j] + times_ms[i] + times_ms[j];
+			uint64_t write_ms = times_ms[j] + times_ms[i] + SLOTS_MS + times_ms[j];
+
+			assert_true(longest_ms > read_ms + MINUTE_MS);
+			assert_true(longest_ms > write_ms + MINUTE_MS - SLOTS_MS);
+			assert_true(longest_ms <= read_ms + MINUTE_MS + 1000);
+			assert_true(longest_ms <= UINT32_MAX);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +243,7 @@ int main(void)
 		cmocka_unit_test(test_servers),			    cmocka_unit_test(test_state_file),
 		cmocka_unit_test(test_the_rest),
 		cmocka_unit_test(test_command_line),
+		cmocka_unit_test(test_longest_request),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
