@@ -1,5 +1,6 @@
 /*
- * What fabric.c (libibverbs, and the device itself) and manager.c (librdmacm) share. All of it under fabric.lock.
+ * What fabric.c (the whole), device.c and queues.c (libibverbs, and the device itself) and manager.c (librdmacm) share. All of
+ * it under fabric.lock.
  */
 #ifndef FARSWAP_TESTS_FAKES_INTERNAL_H
 #define FARSWAP_TESTS_FAKES_INTERNAL_H
@@ -101,6 +102,12 @@ struct fake_id {
 struct fabric {
 	pthread_mutex_t lock;
 	LIST_HEAD(, fake_id) ids;
+	LIST_HEAD(, fake_qp) qps;
+	struct fabric_counters counters;
+	unsigned nr_objects;
+	int limit_sge;
+	int limit_wr;
+	unsigned limit_inline;
 	bool is_cut;
 	uint8_t last_req[FABRIC_REQ_BYTES];
 	int spoiled_byte; /* of the next REP; -1: none */
@@ -108,8 +115,8 @@ struct fabric {
 
 extern struct fabric fabric;
 
-/* Every id is told that its device has been removed. */
-void fabric_tell_of_removal(void);
+/* ---- fabric.c ---- */
+
 /* Sets errno; -1. */
 int fabric_wrong(int err);
 /* Objects that are counted. */
@@ -118,8 +125,25 @@ void fabric_unmake(void *object);
 /* One event of a descriptor: there is one more, and takes one. */
 void fabric_tell(int fd);
 bool fabric_told(int fd);
+
+/* ---- device.c ---- */
+
+struct ibv_context *fabric_device(unsigned i);
+/* What the device looks at before it touches a byte. */
+bool fabric_may(const struct ibv_pd *pd, uint32_t key, uint64_t addr, uint64_t len_bytes, int access);
+
+/* ---- queues.c ---- */
+
 /* The queue pair has failed: all that waits is flushed. */
 void fabric_qp_flush(struct fake_qp *qp);
-struct ibv_context *fabric_device(unsigned i);
+/* What is done with queues goes by the device's table of functions. */
+void fabric_queues_ops(struct ibv_context *context);
+/* Nothing is held, and nothing fails. */
+void fabric_queues_reset(void);
+
+/* ---- manager.c ---- */
+
+/* Every id is told that its device has been removed. */
+void fabric_tell_of_removal(void);
 
 #endif
