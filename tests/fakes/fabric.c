@@ -100,6 +100,20 @@ void fabric_last_req(uint8_t ret_bytes[FABRIC_REQ_BYTES])
 	pthread_mutex_unlock(&fabric.lock);
 }
 
+void fabric_last_req_options(struct fabric_options *ret_options)
+{
+	pthread_mutex_lock(&fabric.lock);
+	*ret_options = fabric.last_req_options;
+	pthread_mutex_unlock(&fabric.lock);
+}
+
+void fabric_last_rep_options(struct fabric_options *ret_options)
+{
+	pthread_mutex_lock(&fabric.lock);
+	*ret_options = fabric.last_rep_options;
+	pthread_mutex_unlock(&fabric.lock);
+}
+
 void fabric_spoil_next_rep(unsigned byte)
 {
 	pthread_mutex_lock(&fabric.lock);

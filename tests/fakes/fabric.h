@@ -30,6 +30,15 @@ struct fabric_counters {
 	unsigned nr_registered; /* calls of ibv_reg_mr */
 };
 
+/* What an id was told before it connected, as it was given; -1: nothing. */
+struct fabric_options {
+	int tos;		      /* RDMA_OPTION_ID_TOS */
+	int reuse_address;	      /* RDMA_OPTION_ID_REUSEADDR */
+	int ack_timeout;	      /* RDMA_OPTION_ID_ACK_TIMEOUT */
+	int retry_count;	      /* by rdma_connect */
+	struct sockaddr_storage from; /* by rdma_resolve_addr; AF_UNSPEC: nothing */
+};
+
 /* Everything as at the start: no faults, no limits, counters 0. Nothing may be left over from before: aborts if so. */
 void fabric_reset(void);
 void fabric_counters(struct fabric_counters *ret_counters);
@@ -60,6 +69,10 @@ void fabric_forget_removed(void);
 
 /* The private data of the REQ that was sent last. */
 void fabric_last_req(uint8_t ret_bytes[56]);
+/* Of the id whose REQ was sent last, */
+void fabric_last_req_options(struct fabric_options *ret_options);
+/* and of that whose REP was. */
+void fabric_last_rep_options(struct fabric_options *ret_options);
 /* The next REP's private data has this byte changed. */
 void fabric_spoil_next_rep(unsigned byte);
 

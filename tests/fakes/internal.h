@@ -95,7 +95,9 @@ struct fake_id {
 	struct fake_id *peer;
 	bool listens;
 	bool connected;
+	bool routed;
 	unsigned nr_unacked;
+	struct fabric_options options;
 	LIST_ENTRY(fake_id) link;
 };
 
@@ -110,6 +112,8 @@ struct fabric {
 	unsigned limit_inline;
 	bool is_cut;
 	uint8_t last_req[FABRIC_REQ_BYTES];
+	struct fabric_options last_req_options;
+	struct fabric_options last_rep_options;
 	int spoiled_byte; /* of the next REP; -1: none */
 };
 

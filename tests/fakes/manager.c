@@ -95,6 +95,7 @@ static struct fake_id *id_make(struct rdma_event_channel *channel, void *context
 	id->id.channel = channel;
 	id->id.context = context;
 	id->id.port_num = 1;
+	id->options = (struct fabric_options){ .tos = -1, .reuse_address = -1, .ack_timeout = -1, .retry_count = -1 };
 	LIST_INSERT_HEAD(&fabric.ids, id, link);
 	return id;
 }
@@ -133,12 +134,31 @@ int rdma_destroy_id(struct rdma_cm_id *head)
 	return 0;
 }
 
-int rdma_set_option(struct rdma_cm_id *id, int level, int name, void *value, size_t len_bytes)
+/* By rdma_set_option(3); of another length the kernel takes none. */
+int rdma_set_option(struct rdma_cm_id *head, int level, int name, void *value, size_t len_bytes)
 {
-	(void)id;
-	(void)name;
-	(void)value;
-	assert(level == RDMA_OPTION_ID && len_bytes <= 4);
+	struct fake_id *id = fake_of(head);
+
+	assert(level == RDMA_OPTION_ID);
+	pthread_mutex_lock(&fabric.lock);
+	assert(!id->connected);
+	switch (name) {
+	case RDMA_OPTION_ID_TOS:
+		assert(len_bytes == sizeof(uint8_t) && !id->routed); /* the route is asked for with it */
+		id->options.tos = *(const uint8_t *)value;
+		break;
+	case RDMA_OPTION_ID_REUSEADDR:
+		assert(len_bytes == sizeof(int));
+		id->options.reuse_address = *(const int *)value;
+		break;
+	case RDMA_OPTION_ID_ACK_TIMEOUT:
+		assert(len_bytes == sizeof(uint8_t) && *(const uint8_t *)value < 32);
+		id->options.ack_timeout = *(const uint8_t *)value;
+		break;
+	default:
+		abort();
+	}
+	pthread_mutex_unlock(&fabric.lock);
 	return 0;
 }
 
@@ -171,10 +191,11 @@ int rdma_resolve_addr(struct rdma_cm_id *id, struct sockaddr *from, struct socka
 {
 	struct sockaddr_in *in = (struct sockaddr_in *)to;
 
-	(void)from;
 	(void)timeout_ms;
-	assert(to->sa_family == AF_INET);
+	assert(to->sa_family == AF_INET && (!from || from->sa_family == AF_INET)); /* the kernel takes no two families */
 	pthread_mutex_lock(&fabric.lock);
+	if (from)
+		memcpy(&fake_of(id)->options.from, from, sizeof(struct sockaddr_in));
 	memcpy(&id->route.addr.dst_addr, in, sizeof(*in));
 	id->verbs = fabric_device((ntohl(in->sin_addr.s_addr) & 255) == 2);
 	event_send(fake_of(id), RDMA_CM_EVENT_ADDR_RESOLVED, 0, NULL, 0, 0);
@@ -186,6 +207,7 @@ int rdma_resolve_route(struct rdma_cm_id *id, int timeout_ms)
 {
 	(void)timeout_ms;
 	pthread_mutex_lock(&fabric.lock);
+	fake_of(id)->routed = true;
 	event_send(fake_of(id), RDMA_CM_EVENT_ROUTE_RESOLVED, 0, NULL, 0, 0);
 	pthread_mutex_unlock(&fabric.lock);
 	return 0;
@@ -201,6 +223,8 @@ int rdma_connect(struct rdma_cm_id *head, struct rdma_conn_param *param)
 	assert(param->private_data_len <= FABRIC_REQ_BYTES);
 	pthread_mutex_lock(&fabric.lock);
 	memcpy(fabric.last_req, param->private_data, param->private_data_len);
+	id->options.retry_count = param->retry_count;
+	fabric.last_req_options = id->options;
 	LIST_FOREACH(listener, &fabric.ids, link)
 		if (listener->listens && rdma_get_src_port(&listener->id) == to->sin_port)
 			break;
@@ -227,6 +251,7 @@ int rdma_accept(struct rdma_cm_id *head, struct rdma_conn_param *param)
 
 	pthread_mutex_lock(&fabric.lock);
 	memcpy(bytes, param->private_data, param->private_data_len);
+	fabric.last_rep_options = id->options;
 	if (fabric.spoiled_byte >= 0)
 		bytes[fabric.spoiled_byte] ^= 1;
 	fabric.spoiled_byte = -1;

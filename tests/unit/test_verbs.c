@@ -409,6 +409,20 @@ static void silence_is_death(void **state)
 	free(idle);
 }
 
+/* The lender's device gives up as early as the lender does. */
+static void the_lender_has_its_own_patience(void **state)
+{
+	struct env *env = *state;
+	struct fabric_options told;
+
+	connect_to(env);
+	fabric_last_rep_options(&told);
+	assert_int_equal(told.ack_timeout, 17); /* 537 ms, and 8 times that is within silence_ms */
+	assert_int_equal(told.tos, -1); /* it is the initiator's */
+	fabric_last_req_options(&told);
+	assert_int_equal(told.tos, 3 << 5);
+}
+
 static void nobody_listens(void **state)
 {
 	struct env *env = *state;
@@ -740,6 +754,7 @@ int main(void)
 		TEST(a_revoked_key_is_dead),
 		TEST(failures_take_it_down),
 		TEST(silence_is_death),
+		TEST(the_lender_has_its_own_patience),
 		TEST(nobody_listens),
 		TEST(the_device_gives_up),
 		TEST(busy_ones_beat),

@@ -1,19 +1,15 @@
 /* deps: common_transport_verbs tests_fakes_fabric common_sys */
 
-/* What devices and the connection manager say, row by row; how long a device tries; and where connections begin. */
+/* What devices and the connection manager say, row by row; and how long a device tries. */
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <string.h>
 
 #include <cmocka.h>
 
-#include "common/transport/verbs/source.h"
 #include "common/transport/verbs/status.h"
-#include "tests/fakes/fabric.h"
 
 static void completions(void **state)
 {
@@ -101,59 +97,12 @@ static void patience(void **state)
 	assert_int_equal(verbs_ack_timeout(800), 14); /* 67 ms */
 }
 
-static void sources(void **state)
-{
-	struct verbs_driver_options options = { .gid_index = -1, .service_level = -1 };
-	struct sockaddr_in6 *in6;
-	struct sys_address v4;
-	struct sys_address v6;
-	struct sys_address local;
-	struct sys_address from;
-
-	(void)state;
-	assert_int_equal(sys_address_parse("10.0.0.1:7", false, &v4), 0);
-	assert_int_equal(sys_address_parse("[fd00::1]:7", false, &v6), 0);
-	assert_int_equal(sys_address_parse("[::1]:7", false, &local), 0);
-	in6 = (struct sockaddr_in6 *)&local.addr;
-	in6->sin6_addr.s6_addr[0] = 0xfe;
-	in6->sin6_addr.s6_addr[1] = 0x80;
-	/* Nothing is asked for: the routing table decides. */
-	assert_int_equal(verbs_source(&options, &v4, &from), 0);
-	assert_int_equal(from.len, 0);
-	options.device = "fake1";
-	assert_int_equal(verbs_source(&options, &v4, &from), 0);
-	assert_int_equal(from.addr.ss_family, AF_INET);
-	assert_int_equal(ntohl(((struct sockaddr_in *)&from.addr)->sin_addr.s_addr), 0x7f000002);
-	/* An address of the link alone reaches no other network. */
-	assert_int_equal(verbs_source(&options, &v6, &from), -EADDRNOTAVAIL);
-	assert_int_equal(verbs_source(&options, &local, &from), 0);
-	in6 = (struct sockaddr_in6 *)&from.addr;
-	assert_int_equal(in6->sin6_family, AF_INET6);
-	assert_int_equal(in6->sin6_scope_id, 7);
-	options.gid_index = 1;
-	options.port = 1;
-	assert_int_equal(verbs_source(&options, &v4, &from), 0);
-	assert_int_equal(verbs_source(&options, &local, &from), -EADDRNOTAVAIL);
-	options.gid_index = 0;
-	assert_int_equal(verbs_source(&options, &v4, &from), -EADDRNOTAVAIL);
-	options.gid_index = 1;
-	options.port = 2;
-	assert_int_equal(verbs_source(&options, &v4, &from), -EADDRNOTAVAIL);
-	options.port = 0;
-	options.device = "fake7";
-	assert_int_equal(verbs_source(&options, &v4, &from), -ENODEV);
-	options.device = NULL;
-	assert_int_equal(verbs_source(&options, &v4, &from), 0);
-	assert_int_equal(ntohl(((struct sockaddr_in *)&from.addr)->sin_addr.s_addr), 0x7f000001);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(completions),
 		cmocka_unit_test(events),
 		cmocka_unit_test(patience),
-		cmocka_unit_test(sources),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
