@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define NR_DEVICES 2
+#define NR_PORTS 2
 
 static struct fake_device devices[NR_DEVICES];
 static LIST_HEAD(, fake_mr) mrs;
@@ -159,8 +160,13 @@ int ibv_query_device(struct ibv_context *context, struct ibv_device_attr *ret_at
 	ret_attr->max_sge = fabric.limit_sge;
 	ret_attr->max_qp_wr = fabric.limit_wr;
 	ret_attr->max_qp_rd_atom = ret_attr->max_qp_init_rd_atom = 16;
-	ret_attr->phys_port_cnt = 1;
+	ret_attr->phys_port_cnt = NR_PORTS;
 	return 0;
+}
+
+static uint32_t nr_gids(void)
+{
+	return fabric.is_infiniband ? 1 : 3;
 }
 
 #undef ibv_query_port
@@ -169,33 +175,55 @@ int ibv_query_port(struct ibv_context *context, uint8_t port, struct _compat_ibv
 	struct ibv_port_attr *attr = (struct ibv_port_attr *)ret_attr;
 
 	(void)context;
-	if (port != 1)
+	if (port == 0 || port > NR_PORTS)
 		return EINVAL;
-	attr->gid_tbl_len = 2;
-	attr->link_layer = IBV_LINK_LAYER_ETHERNET;
+	pthread_mutex_lock(&fabric.lock);
+	attr->gid_tbl_len = (int)nr_gids();
+	attr->link_layer = fabric.is_infiniband ? IBV_LINK_LAYER_INFINIBAND : IBV_LINK_LAYER_ETHERNET;
+	pthread_mutex_unlock(&fabric.lock);
 	return 0;
 }
 
-/* GID 0 is fe80::1, GID 1 the IPv4 address 127.0.0.1 or 127.0.0.2. */
+static void gid_of_ipv4(struct ibv_gid_entry *entry, uint8_t net, uint8_t host)
+{
+	memset(&entry->gid.raw[10], 0xff, 2);
+	entry->gid.raw[12] = 127;
+	entry->gid.raw[14] = net;
+	entry->gid.raw[15] = host;
+}
+
+static void gid_of_the_link(struct ibv_gid_entry *entry, uint8_t last)
+{
+	entry->gid.raw[0] = 0xfe;
+	entry->gid.raw[1] = 0x80;
+	entry->gid.raw[15] = last;
+}
+
 int _ibv_query_gid_ex(struct ibv_context *context, uint32_t port, uint32_t index, struct ibv_gid_entry *ret_entry,
 		      uint32_t flags, size_t entry_bytes)
 {
+	uint8_t device = context == &devices[1].context;
+	bool is_infiniband;
+	uint32_t nr;
+
 	(void)flags;
-	if (port != 1 || index > 1)
+	pthread_mutex_lock(&fabric.lock);
+	is_infiniband = fabric.is_infiniband;
+	nr = nr_gids();
+	pthread_mutex_unlock(&fabric.lock);
+	if (port == 0 || port > NR_PORTS || index >= nr)
 		return ENODATA;
 	memset(ret_entry, 0, entry_bytes);
 	ret_entry->gid_index = index;
-	ret_entry->gid_type = IBV_GID_TYPE_ROCE_V2;
-	ret_entry->ndev_ifindex = 7;
-	if (index == 0) {
-		ret_entry->gid.raw[0] = 0xfe;
-		ret_entry->gid.raw[1] = 0x80;
-		ret_entry->gid.raw[15] = 1;
-	} else {
-		memset(&ret_entry->gid.raw[10], 0xff, 2);
-		ret_entry->gid.raw[12] = 127;
-		ret_entry->gid.raw[15] = context == &devices[1].context ? 2 : 1;
-	}
+	ret_entry->port_num = port;
+	ret_entry->gid_type = is_infiniband ? IBV_GID_TYPE_IB : index == 0 ? IBV_GID_TYPE_ROCE_V1 : IBV_GID_TYPE_ROCE_V2;
+	ret_entry->ndev_ifindex = is_infiniband ? 0 : 7;
+	if (is_infiniband || index == 1)
+		gid_of_the_link(ret_entry, (uint8_t)port);
+	else if (index == 0)
+		gid_of_ipv4(ret_entry, (uint8_t)port, (uint8_t)(100 + device));
+	else
+		gid_of_ipv4(ret_entry, (uint8_t)(port - 1), (uint8_t)(device + 1));
 	return 0;
 }
 

@@ -64,7 +64,7 @@ void fabric_reset(void)
 		abort();
 	memset(&fabric.counters, 0, sizeof(fabric.counters));
 	fabric_queues_reset();
-	fabric.is_cut = false;
+	fabric.is_infiniband = fabric.is_cut = false;
 	fabric.spoiled_byte = -1;
 	fabric.limit_sge = LIMIT_SGE;
 	fabric.limit_wr = LIMIT_WR;
@@ -84,6 +84,13 @@ void fabric_set_limits(int max_sge, int max_qp_wr, unsigned max_inline)
 	fabric.limit_sge = max_sge;
 	fabric.limit_wr = max_qp_wr;
 	fabric.limit_inline = max_inline;
+}
+
+void fabric_set_infiniband(bool is_infiniband)
+{
+	pthread_mutex_lock(&fabric.lock);
+	fabric.is_infiniband = is_infiniband;
+	pthread_mutex_unlock(&fabric.lock);
 }
 
 void fabric_cut(void)

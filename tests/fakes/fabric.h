@@ -8,7 +8,8 @@
  * queue tells once for each time that it was armed; an id cannot be destroyed with events of it unacknowledged. What a caller
  * does that the real libraries forbid ends the test.
  *
- * Two devices, fake0 and fake1: who connects to an address that ends in .2 goes by fake1, else by fake0. Any thread.
+ * Two devices, fake0 and fake1, with two ports each: who connects to an address that ends in .2 goes by fake1, else by fake0,
+ * and always by port 1. Any thread.
  */
 #ifndef FARSWAP_TESTS_FAKES_FABRIC_H
 #define FARSWAP_TESTS_FAKES_FABRIC_H
@@ -45,6 +46,12 @@ void fabric_counters(struct fabric_counters *ret_counters);
 
 /* Of the devices that are asked from now on. */
 void fabric_set_limits(int max_sge, int max_qp_wr, unsigned max_inline);
+
+/*
+ * The ports are InfiniBand's, or RoCE's as at the start. Of port p of fake<n>, RoCE's GIDs are 0 for 127.0.p.(100 + n), of
+ * RoCE v1; 1 for fe80::p; 2 for 127.0.(p - 1).(n + 1). InfiniBand's only one, 0, stands for no address.
+ */
+void fabric_set_infiniband(bool is_infiniband);
 
 /* While held, work requests wait in their queue pairs; let go, they are carried out. */
 void fabric_hold(bool hold);

@@ -110,6 +110,7 @@ struct fabric {
 	int limit_sge;
 	int limit_wr;
 	unsigned limit_inline;
+	bool is_infiniband;
 	bool is_cut;
 	uint8_t last_req[FABRIC_REQ_BYTES];
 	struct fabric_options last_req_options;
