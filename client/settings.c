@@ -76,7 +76,8 @@ static const struct config_option options[] = {
 	{ .section = "network", SETTING("rdma_gid_index", CONFIG_STRING, rdma_gid_index_text), .arg = "N",
 	  .default_text = "auto", .help = "of the port, whose GID is the address to begin at; auto: any of RoCE v2" },
 	{ .section = "network", SETTING("rdma_service_level", CONFIG_STRING, rdma_service_level_text), .arg = "N",
-	  .default_text = "auto", .help = "0 to 7, the priority of RDMA connections in the network; auto: its own" },
+	  .default_text = "auto",
+	  .help = "0 to 7, the priority of RDMA connections in the network (InfiniBand: by its QoS classes); auto: its own" },
 
 	{ .section = "disk", SETTING("disk", CONFIG_STRING, disk), .arg = "PATH",
 	  .help = "file or partition to fall back on when no server has room; its content is lost" },

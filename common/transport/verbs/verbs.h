@@ -21,6 +21,9 @@ bool verbs_available(void);
  *
  * With all at their defaults the address decides, by the routing table: which device, port and GID, and with it RoCE v2's
  * version of IP. Else connections begin at the address that the GID of that device, port and index stands for.
+ *
+ * On InfiniBand the subnet manager says the SL of a path. By IPv4 it is asked with 32 times the service level as QoS class; by
+ * IPv6 the kernel asks without (cma_query_ib_route in its cma.c).
  */
 struct verbs_driver_options {
 	const char *device; /* its name, such as "mlx5_0"; NULL: any */
