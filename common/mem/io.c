@@ -9,6 +9,7 @@ struct io_region {
 
 static struct lock_mutex lock = LOCK_MUTEX_INITIALIZER;
 static struct io_region regions[MEM_IO_MAX] LOCK_GUARDED_BY(lock);
+static size_t missed_bytes LOCK_GUARDED_BY(lock);
 static LIST_HEAD(, mem_io_listener) listeners LOCK_GUARDED_BY(lock) = LIST_HEAD_INITIALIZER(listeners);
 
 void mem_io_listen(struct mem_io_listener *listener)
@@ -18,6 +19,8 @@ void mem_io_listen(struct mem_io_listener *listener)
 	for (size_t i = 0; i < MEM_IO_MAX; i++)
 		if (regions[i].base)
 			listener->added(listener, regions[i].base, regions[i].len_bytes);
+	if (missed_bytes > 0)
+		listener->missed(listener, missed_bytes);
 	lock_release(&lock);
 }
 
@@ -50,11 +53,15 @@ void mem_io_add(void *base, size_t len_bytes)
 		*region = (struct io_region){ .base = base, .len_bytes = len_bytes };
 		LIST_FOREACH(listener, &listeners, link)
 			listener->added(listener, base, len_bytes);
+	} else {
+		missed_bytes += len_bytes;
+		LIST_FOREACH(listener, &listeners, link)
+			listener->missed(listener, len_bytes);
 	}
 	lock_release(&lock);
 }
 
-void mem_io_remove(void *base)
+void mem_io_remove(void *base, size_t len_bytes)
 {
 	struct mem_io_listener *listener;
 	struct io_region *region;
@@ -63,8 +70,10 @@ void mem_io_remove(void *base)
 	region = find(base);
 	if (region) {
 		LIST_FOREACH(listener, &listeners, link)
-			listener->removed(listener, base, region->len_bytes);
+			listener->removed(listener, base, len_bytes);
 		*region = (struct io_region){ 0 };
+	} else {
+		missed_bytes -= len_bytes;
 	}
 	lock_release(&lock);
 }

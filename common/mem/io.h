@@ -18,21 +18,23 @@ struct mem_io_listener {
 	void (*added)(struct mem_io_listener *listener, void *base, size_t len_bytes);
 	/* Required. A region is about to go; nothing is in flight on it. */
 	void (*removed)(struct mem_io_listener *listener, void *base, size_t len_bytes);
+	/* Required. A region is there, or several of so many bytes in all, that found the list full: it is never added. */
+	void (*missed)(struct mem_io_listener *listener, size_t len_bytes);
 	LIST_ENTRY(mem_io_listener) link;
 };
 
-/* Calls added for every region that there is, before it returns. */
+/* Calls added for every region in the list, and missed for the others together, before it returns. */
 void mem_io_listen(struct mem_io_listener *listener);
-/* Calls removed for every region that there is, before it returns. */
+/* Calls removed for every region in the list, before it returns. */
 void mem_io_unlisten(struct mem_io_listener *listener);
 
 /*
- * For region.c. Of regions beyond the first MEM_IO_MAX no listener learns: they are used as any other memory is, with a copy
- * where a device cannot reach them.
+ * For region.c. Of regions beyond the first MEM_IO_MAX listeners learn only the size: they are used as any other memory is,
+ * with a copy where a device cannot reach them.
  */
 #define MEM_IO_MAX 128
 void mem_io_add(void *base, size_t len_bytes);
-/* Of one that was not added nothing is removed. */
-void mem_io_remove(void *base);
+/* As it was added, also when it has found no room in the list. */
+void mem_io_remove(void *base, size_t len_bytes);
 
 #endif

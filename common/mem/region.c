@@ -200,7 +200,7 @@ int mem_region_open_file(struct mem_region *region, int fd, uint64_t offset_byte
 void mem_region_close(struct mem_region *region)
 {
 	if (region->io)
-		mem_io_remove(region->base);
+		mem_io_remove(region->base, region->len_bytes);
 	if (region->base)
 		munmap(region->base, region->len_bytes);
 	*region = (struct mem_region){ 0 };

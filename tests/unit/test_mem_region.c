@@ -190,6 +190,8 @@ struct listener {
 	size_t len_bytes;
 	unsigned nr_added;
 	unsigned nr_removed;
+	unsigned nr_missed;
+	size_t missed_bytes;
 };
 
 static void listener_added(struct mem_io_listener *head, void *base, size_t len_bytes)
@@ -210,12 +212,21 @@ static void listener_removed(struct mem_io_listener *head, void *base, size_t le
 	listener->nr_removed++;
 }
 
+static void listener_missed(struct mem_io_listener *head, size_t len_bytes)
+{
+	struct listener *listener = BASE_CONTAINER_OF(head, struct listener, head);
+
+	listener->nr_missed++;
+	listener->missed_bytes += len_bytes;
+}
+
 static void test_listeners_know_the_memory_of_io(void **state)
 {
-	struct listener first = { .head = { .added = listener_added, .removed = listener_removed } };
+	struct listener first = {
+		.head = { .added = listener_added, .removed = listener_removed, .missed = listener_missed },
+	};
 	struct listener second = first;
 	struct mem_region region, other;
-	struct mem_region many[MEM_IO_MAX + 2];
 
 	(void)state;
 	mem_io_listen(&first.head);
@@ -235,15 +246,51 @@ static void test_listeners_know_the_memory_of_io(void **state)
 	assert_int_equal(second.nr_added, 1);
 	assert_int_equal(second.nr_removed, 1);
 	mem_io_unlisten(&second.head);
-	/* More than the list has room for. */
+	assert_int_equal(first.nr_missed + second.nr_missed, 0);
+}
+
+static void one_removed(struct mem_io_listener *head, void *base, size_t len_bytes)
+{
+	(void)base;
+	(void)len_bytes;
+	BASE_CONTAINER_OF(head, struct listener, head)->nr_removed++;
+}
+
+/* More than the list has room for: who listens is told how much, when it begins and while it does. */
+static void test_listeners_know_what_they_miss(void **state)
+{
+	struct listener early = {
+		.head = { .added = listener_added, .removed = one_removed, .missed = listener_missed },
+	};
+	struct listener late = early;
+	struct mem_region many[MEM_IO_MAX + 2];
+	struct mem_region region;
+
+	(void)state;
+	mem_io_listen(&early.head);
 	for (unsigned i = 0; i < MEM_IO_MAX + 2; i++)
-		assert_int_equal(mem_region_open(&many[i], 1, MEM_REGION_IO), 0);
-	for (unsigned i = 0; i < MEM_IO_MAX + 2; i++)
+		assert_int_equal(mem_region_open(&many[i], 1 + i / MEM_IO_MAX * FSW_PAGE_SIZE, MEM_REGION_IO), 0);
+	assert_int_equal(early.nr_added, MEM_IO_MAX);
+	assert_int_equal(early.nr_missed, 2);
+	assert_int_equal(early.missed_bytes, 4 * FSW_PAGE_SIZE);
+	mem_io_unlisten(&early.head);
+	mem_region_close(&many[MEM_IO_MAX]);
+	mem_io_listen(&late.head);
+	assert_int_equal(late.nr_added, MEM_IO_MAX);
+	assert_int_equal(late.nr_missed, 1);
+	assert_int_equal(late.missed_bytes, 2 * FSW_PAGE_SIZE);
+	mem_region_close(&many[MEM_IO_MAX + 1]);
+	assert_int_equal(late.nr_removed, 0);
+	mem_io_unlisten(&late.head);
+	assert_int_equal(late.nr_removed, MEM_IO_MAX);
+	for (unsigned i = 0; i < MEM_IO_MAX; i++)
 		mem_region_close(&many[i]);
+	/* There is room again, and nothing is missed any more. */
 	assert_int_equal(mem_region_open(&region, 1, MEM_REGION_IO), 0);
-	mem_io_listen(&first.head);
-	assert_int_equal(first.nr_added, 2);
-	mem_io_unlisten(&first.head);
+	mem_io_listen(&late.head);
+	assert_int_equal(late.nr_added, MEM_IO_MAX + 1);
+	assert_int_equal(late.nr_missed, 1);
+	mem_io_unlisten(&late.head);
 	mem_region_close(&region);
 }
 
@@ -258,6 +305,7 @@ int main(void)
 		cmocka_unit_test(test_reserve_under_mlockall),
 		cmocka_unit_test(test_lock_refused),
 		cmocka_unit_test(test_listeners_know_the_memory_of_io),
+		cmocka_unit_test(test_listeners_know_what_they_miss),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

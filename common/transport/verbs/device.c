@@ -1,5 +1,6 @@
 #include "common/transport/verbs/device.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -17,8 +18,7 @@ static void memory_added(struct mem_io_listener *listener, void *base, size_t le
 
 	while (i < nr && device->memories[i].mr)
 		i++;
-	if (i == MEM_IO_MAX)
-		return;
+	assert(i < MEM_IO_MAX); /* the list has no more */
 	memory = &device->memories[i];
 	mr = ibv_reg_mr(device->pd, base, len_bytes, IBV_ACCESS_LOCAL_WRITE);
 	if (!mr) {
@@ -53,6 +53,14 @@ static void memory_removed(struct mem_io_listener *listener, void *base, size_t 
 	}
 }
 
+static void memory_missed(struct mem_io_listener *listener, size_t len_bytes)
+{
+	struct verbs_device *device = BASE_CONTAINER_OF(listener, struct verbs_device, listener);
+
+	log_warning("%s: %zu KiB of memory are beyond the %u regions that can be registered: operations on them are copied",
+		    ibv_get_device_name(device->context->device), len_bytes >> 10, MEM_IO_MAX);
+}
+
 static int device_create(struct ibv_context *context, struct verbs_device **ret_device)
 {
 	struct verbs_device *device = calloc(1, sizeof(*device));
@@ -61,7 +69,11 @@ static int device_create(struct ibv_context *context, struct verbs_device **ret_
 	if (!device)
 		return -ENOMEM;
 	device->context = context;
-	device->listener = (struct mem_io_listener){ .added = memory_added, .removed = memory_removed };
+	device->listener = (struct mem_io_listener){
+		.added = memory_added,
+		.removed = memory_removed,
+		.missed = memory_missed,
+	};
 	ret = -ibv_query_device(context, &device->attr);
 	if (ret < 0)
 		goto out_free;
