@@ -27,7 +27,7 @@ SKIPPED = 77
 
 # Where threads meet without locks: what ThreadSanitizer is for. gRPC is not instrumented, so nothing that uses it.
 TSAN_TESTS = ["unit/test_rcu", "unit/test_reactor", "unit/test_reactor_thread", "unit/test_expose", "unit/test_lender",
-              "unit/test_tcp_stream", "unit/test_tcp_garbage", "unit/test_verbs", "unit/test_nbd_server",
+              "unit/test_tcp_stream", "unit/test_tcp_garbage", "unit/test_verbs", "unit/test_verbs_send", "unit/test_nbd_server",
               "unit/test_nbd_attach", "unit/test_fault",
               "unit/test_remote_queue", "unit/test_remote_session", "conform/conform_transport",
               "conform/conform_frontend_nbd", "fault/test_vswap_threads", "fault/test_swap_threads", "fault/test_comp_threads",
