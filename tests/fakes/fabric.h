@@ -61,6 +61,8 @@ unsigned fabric_step(unsigned nr);
 void fabric_hold_acks(bool hold);
 /* The next operation of this kind ends with that status, and takes its queue pair down. */
 void fabric_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status);
+/* While it refuses, no work request can be posted: ibv_post_send fails with EIO. */
+void fabric_refuse(bool refuse);
 /* All that wait for a peer that is gone end with IBV_WC_RETRY_EXC_ERR. */
 void fabric_give_up(void);
 /* From now on no news of a disconnection arrives, and nobody answers: the network is cut. Until fabric_reset. */

@@ -11,6 +11,7 @@
 static bool holding;
 static bool holding_acks;
 static bool fail_armed;
+static bool refusing;
 static enum ibv_wr_opcode fail_opcode;
 static enum ibv_wc_status fail_status;
 
@@ -326,6 +327,10 @@ static int post_send(struct ibv_qp *head, struct ibv_send_wr *wr, struct ibv_sen
 	*ret_bad = wr;
 	pthread_mutex_lock(&fabric.lock);
 	assert(qp->stands || qp->failed);
+	if (refusing) {
+		pthread_mutex_unlock(&fabric.lock);
+		return EIO;
+	}
 	fabric.counters.nr_doorbells++;
 	for (; wr; wr = wr->next)
 		qp_take(qp, wr);
@@ -406,7 +411,7 @@ void fabric_queues_ops(struct ibv_context *context)
 
 void fabric_queues_reset(void)
 {
-	holding = holding_acks = fail_armed = false;
+	holding = holding_acks = fail_armed = refusing = false;
 }
 
 /* ---- for tests ---- */
@@ -450,6 +455,13 @@ void fabric_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status)
 	fail_armed = true;
 	fail_opcode = opcode;
 	fail_status = status;
+	pthread_mutex_unlock(&fabric.lock);
+}
+
+void fabric_refuse(bool refuse)
+{
+	pthread_mutex_lock(&fabric.lock);
+	refusing = refuse;
 	pthread_mutex_unlock(&fabric.lock);
 }
 

@@ -1,6 +1,6 @@
 /* deps: common_transport_verbs tests_fakes_fabric tests_conform_transport common_sys common_mem common_wire */
 
-/* What the verbs transport posts: how many work requests, bells and copies, and what becomes of it when the device takes none. */
+/* What the verbs transport posts: work requests, bells, copies; and what becomes of it when the device takes none. */
 
 #include <errno.h>
 #include <string.h>
@@ -155,6 +155,49 @@ static void only_unknown_memory_is_copied(void **state)
 	free(unknown);
 }
 
+static _Atomic uint64_t moved_ns;
+
+static uint64_t moved(struct sys_clock *clock)
+{
+	(void)clock;
+	return sys_clock_now_ns(sys_clock_monotonic()) + moved_ns;
+}
+
+/*
+ * The heartbeat is due in a turn that has filled the batch, and finds that the device takes nothing any more: the connection
+ * goes down with all that was submitted, and leaves no timer and no flush behind.
+ */
+static void a_beat_finds_the_device_gone(void **state)
+{
+	enum { NR = 64, HEARTBEAT_MS = 20000 };
+	static struct sys_clock clock = { .now_ns = moved };
+	struct env *env = *state;
+	struct transport_connect_options options = options_for(env, 0);
+	struct client_op *ops = calloc(NR, sizeof(*ops));
+	int err;
+
+	client_done(&env->client);
+	client_init(&env->client, &clock);
+	options.queue_depth = NR;
+	options.heartbeat_ms = HEARTBEAT_MS;
+	options.dead_ms = 10 * HEARTBEAT_MS;
+	connect_with(env, &options);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	for (unsigned i = 0; i < NR; i++)
+		client_op_init(&ops[i], TRANSPORT_WRITE, 0, KEY, i * 4096, env->bytes + (size_t)i * 4096, 4096, 1);
+	fabric_refuse(true);
+	moved_ns += (HEARTBEAT_MS + 1) * SYS_NS_PER_MS;
+	assert_int_equal(client_submit(&env->client, ops, NR, &err), NR);
+	assert_int_equal(client_wait_down(&env->client), -EIO);
+	for (unsigned i = 0; i < NR; i++)
+		assert_int_equal(ops[i].status, -EIO);
+	fabric_refuse(false);
+	client_close(&env->client);
+	connect_with(env, &options);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	free(ops);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -163,6 +206,7 @@ int main(void)
 		TEST(large_ones_are_cut),
 		TEST(small_writes_go_inline),
 		TEST(only_unknown_memory_is_copied),
+		TEST(a_beat_finds_the_device_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

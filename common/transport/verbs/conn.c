@@ -243,6 +243,9 @@ static void conn_tick(struct sys_timer *timer)
 	if (!conn->beating) {
 		conn->beat_ns = now_ns;
 		verbs_send_beat(conn);
+		/* A batch that was full has been posted, and that may have failed. */
+		if (conn->err)
+			return;
 		sys_reactor_defer(conn->head.reactor, &conn->flush);
 	}
 	sys_timer_arm(conn->head.reactor, timer, base_min_u64(now_ns + conn->heartbeat_ns, conn_dead_at_ns(conn)));
@@ -306,8 +309,9 @@ static bool conn_post_farewell(struct verbs_conn *conn)
 		/* Whether or not one is under way: of two the later one arrives later. */
 		conn->beating = false;
 		verbs_send_beat(conn);
-		verbs_send_flush(conn);
 	}
+	/* One that was made in this turn has not been posted yet. */
+	verbs_send_flush(conn);
 	return conn->beating && !conn->err;
 }
 
