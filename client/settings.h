@@ -86,9 +86,9 @@ int settings_load(int argc, char **argv, struct settings *ret_settings, int *ret
 int settings_check(struct settings *settings, unsigned nr_cpus, char ret_error[CONFIG_ERROR_MAX]) BASE_MUST_CHECK;
 
 /*
- * Seconds in which a request of the device ends, whatever its servers do, and a minute more for a disk in trouble: who gives
- * up a device on which one takes longer gives up none that works as it was made to. The settings are within the limits of the
- * table. Never 0, and few enough to be counted in thousandths of a second in 32 bits, as kernels do. Pure; any thread.
+ * Seconds in which a request of the device ends, whatever its servers do, and about a minute more for a disk in trouble: who
+ * gives up a device on which one takes longer gives up none that works as it was made to. The settings are within the limits of
+ * the table. Never 0, and few enough to be counted in thousandths of a second in 32 bits, as kernels do. Pure; any thread.
  */
 unsigned settings_longest_request_s(const struct settings *settings);
 

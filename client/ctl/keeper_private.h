@@ -14,8 +14,9 @@
 
 #define KEEPER_NAME_MAX 64
 /*
- * The longest wait between attempts to connect again, before the jitter: with it, the attempt that finds the link back begins
- * at most 600 ms later, and faults wait for it. It costs a server that is there again two or three attempts a second.
+ * The longest wait between attempts to connect again, before the jitter: faults wait 600 ms at most after the return of a link,
+ * if attempts fail at once without it, as they do over RDMA; else until the one that is under way has ended (connect_timeout),
+ * and so long. It costs a server that is there again two or three attempts a second of each client.
  */
 #define KEEPER_RECONNECT_LAST_MS 400u
 

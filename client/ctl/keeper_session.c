@@ -125,6 +125,7 @@ static uint32_t session_begun(struct keeper *keeper, uint64_t request_number, bo
 
 	keeper->request_number = request_number;
 	keeper->unanswered = unanswered;
+	backoff_reset(&keeper->reconnect_backoff);
 	lock_acquire(&keeper->lock);
 	generation = ++keeper->last_generation;
 	if (generation == 0) /* it stands for none */
@@ -233,7 +234,8 @@ static uint64_t session_lost_after_ns(const struct keeper *keeper)
 
 /*
  * Whether that error of a connection came from the server, or from its machine at least. When nobody answers, its control
- * plane is as far away, and to wait for it would be to miss the link's return.
+ * plane may be as far away, and to wait for it would be to miss the link's return. If it is not, and another instance is there
+ * that takes data elsewhere, the watch hears of it: that one knows nothing of our lease.
  */
 static bool session_was_answered(int err)
 {

@@ -213,9 +213,9 @@ static void wait_events(struct sys_reactor *reactor, bool sleep)
 }
 
 /*
- * Before a sleep: the alarm rings when the first timer is due, or earlier, when what it was set for has been moved or
- * cancelled. So it is set once for each timer that fires, and not, as a timeout would be, for each sleep. False: a timer is
- * due already.
+ * Before a sleep: the alarm rings when the first timer is due, or earlier, for one that is not there any more (a turn with
+ * nothing to do). So it is set about once for each timer that fires, and not, as a timeout would be, for each sleep. False: a
+ * timer is due, and no alarm will tell of it.
  */
 static bool set_alarm(struct sys_reactor *reactor)
 {

@@ -27,7 +27,8 @@ struct sys_reactor_options {
 	const char *name;	 /* of the thread; at most 15 characters; copied */
 	int cpu;		 /* processor to stay on, -1 for any */
 	unsigned spin_us;	 /* how long to look for work before sleeping; 0: sleep at once */
-	struct sys_clock *clock; /* NULL: sys_clock_monotonic() */
+	/* NULL: sys_clock_monotonic(). With a thread it must run as fast as that: after a jump a timer may be late. */
+	struct sys_clock *clock;
 	bool manual;		 /* no thread, no epoll: turns are called for */
 };
 

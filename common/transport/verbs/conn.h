@@ -3,7 +3,8 @@
  * send.c (what is posted, and what has become of it) and places.c (where slabs are).
  *
  * An operation is in one of three lists: `queue` (in order; of the first, progress_bytes have been posted), `unplaced` (it
- * waits to hear where its slab is), `posted` (all of it; op->tag work requests of it are not complete).
+ * waits to hear where its slab is), `posted` (all of it has been, or is in the batch, which the end of the turn posts; op->tag
+ * work requests of it are not complete).
  */
 #ifndef FARSWAP_COMMON_TRANSPORT_VERBS_CONN_H
 #define FARSWAP_COMMON_TRANSPORT_VERBS_CONN_H
@@ -99,7 +100,7 @@ struct verbs_conn {
 
 	/* send.c */
 	uint64_t first_wr; /* sequence numbers: of the oldest that is not complete, */
-	uint64_t next_wr;  /* and of the next */
+	uint64_t next_wr;  /* and of the next; the batch's are the last before it */
 	struct transport_op_list queue;
 	struct transport_op_list unplaced;
 	struct transport_op_list posted;

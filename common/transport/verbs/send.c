@@ -69,8 +69,9 @@ struct ibv_send_wr *verbs_send_add(struct verbs_conn *conn, const struct verbs_w
 
 /* ---- operations ---- */
 
-static unsigned send_gather_pieces(struct verbs_conn *conn, const struct transport_op *op, struct ibv_sge *ret_sges,
-				   uint32_t *ret_len_bytes)
+/* The next part of an operation on memory that is registered: how many pieces, and what they add up to. */
+static unsigned send_gather(struct verbs_conn *conn, const struct transport_op *op, struct ibv_sge *ret_sges,
+			    uint32_t *ret_len_bytes)
 {
 	struct iovec iov[CONN_MAX_SGE];
 	size_t len_bytes;
@@ -85,19 +86,6 @@ static unsigned send_gather_pieces(struct verbs_conn *conn, const struct transpo
 		nr++;
 	}
 	return nr;
-}
-
-/* The next part of an operation on memory that is registered: how many pieces, and what they add up to. */
-static unsigned send_gather(struct verbs_conn *conn, const struct transport_op *op, struct ibv_sge *ret_sges,
-			    uint32_t *ret_len_bytes)
-{
-	/* A page that is in one piece, as nearly all are. */
-	if (BASE_UNLIKELY(op->nr_iov != 1 || op->progress_bytes != 0) ||
-	    !verbs_device_find(conn->device, op->iov[0].iov_base, op->iov[0].iov_len, &conn->memory_hint, &ret_sges[0].lkey))
-		return send_gather_pieces(conn, op, ret_sges, ret_len_bytes);
-	ret_sges[0].addr = (uintptr_t)op->iov[0].iov_base;
-	ret_sges[0].length = *ret_len_bytes = (uint32_t)op->iov[0].iov_len;
-	return 1;
 }
 
 /* So many bytes from progress_bytes on lie in memory that is not; at most a chunk. */
