@@ -66,6 +66,7 @@ static uint64_t now_ns(void)
 static void raw_wait(struct raw *raw, enum rdma_cm_event_type expected)
 {
 	struct rdma_cm_event *event;
+	uint32_t refusal = WIRE_REFUSAL_NONE;
 
 	CHECK(rdma_get_cm_event(raw->events, &event) == 0, "no event");
 	CHECK(event->event == expected, "%s instead of %s, status %d", rdma_event_str(event->event), rdma_event_str(expected),
@@ -73,6 +74,11 @@ static void raw_wait(struct raw *raw, enum rdma_cm_event_type expected)
 	if (expected == RDMA_CM_EVENT_ESTABLISHED)
 		CHECK(wire_verbs_rep_unpack(event->param.conn.private_data, event->param.conn.private_data_len, &raw->rep) == 0,
 		      "the REP");
+	if (expected == RDMA_CM_EVENT_REJECTED)
+		CHECK(wire_verbs_rej_unpack(event->param.conn.private_data, event->param.conn.private_data_len, &refusal) == 0,
+		      "the REJ");
+	if (expected == RDMA_CM_EVENT_REJECTED)
+		CHECK(refusal == WIRE_REFUSAL_STALE, "refused for reason %u", refusal);
 	rdma_ack_cm_event(event);
 }
 
@@ -99,7 +105,9 @@ static void raw_open(struct raw *raw)
 		CHECK(ibv_post_recv(raw->id->qp, &wr, &bad) == 0, "a receive");
 }
 
-static void raw_connect(struct raw *raw, uint64_t lease_id, const uint8_t token[TRANSPORT_TOKEN_BYTES], uint16_t channel)
+/* Asks for a connection; `expected` is the answer. */
+static void raw_ask(struct raw *raw, uint64_t lease_id, const uint8_t token[TRANSPORT_TOKEN_BYTES], uint16_t channel,
+		    enum rdma_cm_event_type expected)
 {
 	struct wire_verbs_req req = {
 		.version = WIRE_VERBS_VERSION,
@@ -141,7 +149,12 @@ static void raw_connect(struct raw *raw, uint64_t lease_id, const uint8_t token[
 	wire_verbs_proof_initiator(token, instance_id, &req, req.proof);
 	wire_verbs_req_pack(&req, bytes);
 	CHECK(rdma_connect(raw->id, &param) == 0, "connect");
-	raw_wait(raw, RDMA_CM_EVENT_ESTABLISHED);
+	raw_wait(raw, expected);
+}
+
+static void raw_connect(struct raw *raw, uint64_t lease_id, const uint8_t token[TRANSPORT_TOKEN_BYTES], uint16_t channel)
+{
+	raw_ask(raw, lease_id, token, channel, RDMA_CM_EVENT_ESTABLISHED);
 }
 
 static void raw_close(struct raw *raw)
@@ -372,6 +385,8 @@ static void check_while_it_lasts(struct lender *lender, struct raw *holder, stru
 /* And what is left of that when the slab is taken back, and when the lease ends. */
 static void check_its_end(struct lender *lender, struct raw *holder, struct raw *other, struct wire_verbs_mapped mapped)
 {
+	static struct raw reader, late;
+
 	/* The slab is taken back while its holder is connected. */
 	expose_revoke(lender->expose, 0);
 	expose_synchronize(lender->expose);
@@ -388,7 +403,11 @@ static void check_its_end(struct lender *lender, struct raw *holder, struct raw 
 	raw_map(other, 0, KEY_B, &mapped);
 	CHECK(mapped.status == WIRE_STATUS_OK, "its new holder was refused");
 
-	/* The lease ends under a connection that does not care. */
+	/* The lease ends under two connections that do not care, one for each operation, since a failure ends it. */
+	raw_connect(&reader, 2, lender->token_b, 1);
+	CHECK(raw_post(&reader, IBV_WR_RDMA_READ, mapped.rkey, mapped.address, 0, 4096) == IBV_WC_SUCCESS, "a read");
+	CHECK(reader.bytes[0][4095] == SECRET, "the wrong bytes were read");
+	memset(reader.bytes[0], 0, sizeof(reader.bytes[0]));
 	expose_revoke(lender->expose, 0);
 	expose_revoke(lender->expose, 1);
 	expose_lease_end(lender->expose, lender->b);
@@ -396,8 +415,14 @@ static void check_its_end(struct lender *lender, struct raw *holder, struct raw 
 	CHECK(raw_post(other, IBV_WR_RDMA_WRITE, mapped.rkey, mapped.address, 0, 4096) != IBV_WC_SUCCESS,
 	      "a write after the lease's end");
 	check_untouched(lender, other, "after the lease's end");
-	printf("ok: after the lease's end\n");
+	CHECK(raw_post(&reader, IBV_WR_RDMA_READ, mapped.rkey, mapped.address, 0, 4096) != IBV_WC_SUCCESS,
+	      "a read after the lease's end");
+	check_untouched(lender, &reader, "after the lease's end");
 	raw_close(other);
+	raw_close(&reader);
+	raw_ask(&late, 2, lender->token_b, 2, RDMA_CM_EVENT_REJECTED);
+	raw_close(&late);
+	printf("ok: after the lease's end\n");
 }
 
 int main(int argc, char **argv)
