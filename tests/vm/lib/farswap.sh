@@ -129,7 +129,7 @@ farswap_queue_is()
 }
 
 # farswap_drain_when_used KIB FILE: in the background, when so much is swapped out, empties the first server. FILE has its
-# words; farswap_drain is the process.
+# words; farswap_drain is the process, which fails when the program that swaps has not outlived the drain.
 farswap_drain=
 farswap_drain_when_used()
 {
@@ -137,6 +137,7 @@ farswap_drain_when_used()
 		farswap_wait 90 "swap is not used" farswap_used_above "$1"
 		farswap_say "drain"
 		farswap_ctl drain "$farswap_address:7771" >"$2" 2>&1
+		pgrep -x swap_hog >/dev/null || farswap_fail "the program has ended before the drain"
 	) &
 	# shellcheck disable=SC2034
 	farswap_drain=$!
