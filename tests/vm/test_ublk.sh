@@ -37,6 +37,9 @@ farswap_queue_is scheduler '*\[none\]*'
 farswap_queue_is max_sectors_kb 2048
 farswap_queue_is max_hw_sectors_kb 2048
 farswap_queue_is discard_granularity 4096
+for limit in discard_max_bytes write_zeroes_max_bytes; do
+	[ "$(cat "/sys/block/$farswap_name/queue/$limit")" -gt 0 ] || farswap_fail "$limit is 0"
+done
 [ "$(find "/sys/block/$farswap_name/mq" -mindepth 1 -maxdepth 1 | wc -l)" = 2 ] || farswap_fail "not a queue per reactor"
 farswap_ctl status >status.txt
 grep -Eq 'front end +ublk$' status.txt || farswap_fail "$(cat status.txt)"
