@@ -65,6 +65,7 @@ farswap_say "drained: $(tail -n 1 drain.txt); $swapped KiB were swapped out"
 discards=$(awk '{ print $14 }' "/sys/block/$farswap_name/stat")
 [ "$discards" -gt 0 ] || farswap_fail "no discards"
 farswap_ctl check >check.txt || farswap_fail "the books: $(cat check.txt)"
+farswap_no_errors
 farswap_ctl swapoff --wait --exit || farswap_fail "swapoff"
 wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 farswap_is_swap "$farswap_device" && farswap_fail "swap is still on"
@@ -110,12 +111,14 @@ farswap_say "the program ended with $(cat hog.status)"
 timeout 60 swapoff "$farswap_device" || farswap_fail "swapoff: $?"
 farswap_is_swap "$farswap_device" && farswap_fail "swap is still on"
 farswap_say "swap is off"
+farswap_forget_errors
 
 old=$farswap_name
 start_daemon --nbd-index "${farswap_name#nbd}"
 farswap_ready
 [ "$farswap_name" = "$old" ] || farswap_fail "$farswap_device instead of $old"
 cgroup_hog 24M 32 1 || farswap_fail "a program with less memory than it needs, afterwards: exit status $?"
+farswap_no_errors
 kill -TERM "$farswap_daemon"
 wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 is_gone || farswap_fail "$farswap_device is still there"

@@ -35,10 +35,10 @@ all_by_rdma()
 down()
 {
 	farswap_ctl check >check.txt || farswap_fail "the books: $(cat check.txt)"
-	farswap_ctl status -o json >status.json
-	grep -q '"io_errors": 0' status.json || farswap_fail "$(cat status.json)"
+	farswap_no_errors
 	farswap_ctl swapoff --wait --exit >/dev/null || farswap_fail "swapoff"
 	wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+	farswap_kernel_no_errors
 }
 
 # A program with less memory than it needs. hog MIB ROUNDS

@@ -54,10 +54,7 @@ farswap_say "drained: $(tail -n 1 drain.txt); $cgroup_swap_peak_kib KiB of swap 
 discards=$(awk '{ print $14 }' "/sys/block/$farswap_name/stat")
 [ "$discards" -gt 0 ] || farswap_fail "no discards"
 farswap_ctl check >check.txt || farswap_fail "the books: $(cat check.txt)"
-farswap_ctl status -o json >status.json
-for counter in bad_requests io_errors kernel_errors; do
-	grep -q "\"$counter\": 0" status.json || farswap_fail "$(cat status.json)"
-done
+farswap_no_errors
 farswap_ctl swapoff --wait --exit || farswap_fail "swapoff"
 wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 ! farswap_is_swap "$farswap_device" || farswap_fail "swap is still on"
@@ -120,7 +117,9 @@ case $(cat hog.status) in
 *) farswap_fail "the program ended with $(cat hog.status)" ;;
 esac
 farswap_say "the program ended with $(cat hog.status); $farswap_device"
+farswap_forget_errors
 cgroup_hog 24M 32 1 || farswap_fail "a program with less memory than it needs, afterwards: exit status $?"
+farswap_no_errors
 kill -TERM "$farswap_daemon"
 wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 is_gone || farswap_fail "$farswap_device is still there"

@@ -128,6 +128,34 @@ farswap_queue_is()
 	[[ $value == $2 ]] || farswap_fail "$1 is $value, and not $2"
 }
 
+# What the kernel says of a device that fails or does not answer. console.py knows what fails every test.
+readonly farswap_kernel_errors='I/O error|(Read|Write)-error on swap-device|critical .* error, dev|'\
+'(nbd[0-9]+: .*(timed out|failed|[Ss]tuck|invalid|Unexpected|[Dd]ouble reply|Dead connection|returned error|Wrong magic))|'\
+'loop: .*error|ublk.*(failed|timed? ?out)|Unable to handle swap'
+
+# farswap_no_errors: neither the kernel has met one, since the start or farswap_forget_errors, nor the front end.
+farswap_no_errors()
+{
+	local counter
+
+	farswap_kernel_no_errors
+	farswap_ctl status -o json >"$farswap_dir/status.json" || farswap_fail "no status"
+	for counter in bad_requests io_errors kernel_errors; do
+		grep -q "\"$counter\": 0\b" "$farswap_dir/status.json" || farswap_fail "$(cat "$farswap_dir/status.json")"
+	done
+}
+
+farswap_kernel_no_errors()
+{
+	! dmesg | grep -E "$farswap_kernel_errors" || farswap_fail "the kernel has met errors"
+}
+
+# farswap_forget_errors: of the kernel's, those that the test has caused on purpose.
+farswap_forget_errors()
+{
+	dmesg -C
+}
+
 # farswap_drain_when_used KIB FILE: in the background, when so much is swapped out, empties the first server. FILE has its
 # words; farswap_drain is the process, which fails when the program that swaps has not outlived the drain.
 farswap_drain=
