@@ -1,7 +1,7 @@
 #!/bin/bash
 # vm: --modules nbd --limit 800
-# Real swap over the kernel's NBD client: a program with less memory than it needs, while a server is drained; and a daemon
-# that is killed with swap in use.
+# Real swap over the kernel's NBD client: a program with less memory than it needs, while a server is drained; a daemon that is
+# killed with swap in use; and what a daemon takes instead when the kernel has neither ublk nor NBD.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 
@@ -123,5 +123,28 @@ kill -TERM "$farswap_daemon"
 wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
 is_gone || farswap_fail "$farswap_device is still there"
 farswap_say "another one came, and went"
+
+# ---- neither ublk nor NBD ----
+
+# Who asks for it would load it again.
+echo "install nbd /bin/false" >/etc/modprobe.d/farswap-test.conf
+modprobe -r nbd
+modprobe -a loop fuse
+farswap_start --size 80M --mount-dir "$farswap_dir/mount"
+farswap_ready
+[[ $farswap_device == /dev/loop* ]] || farswap_fail "$farswap_device is no loop device"
+farswap_is_swap "$farswap_device" || farswap_fail "swap is not on"
+reason='ublk: .*; nbd-kernel: .*; fuse: the best that can be used here'
+grep -q "frontend: auto: $reason" farswapd.log || farswap_fail "the log does not say why"
+farswap_ctl status >status.txt
+grep -Eq 'front end +fuse$' status.txt || farswap_fail "status: $(cat status.txt)"
+grep -Eq "chosen because +$reason" status.txt || farswap_fail "status: $(cat status.txt)"
+farswap_no_errors
+kill -TERM "$farswap_daemon"
+wait "$farswap_daemon" || farswap_fail "farswapd ended with $?"
+! farswap_is_swap "$farswap_device" || farswap_fail "swap is still on"
+[ ! -e "/sys/block/$farswap_name/loop/backing_file" ] || farswap_fail "$farswap_device is still there"
+! grep -q " $farswap_dir/mount" /proc/mounts || farswap_fail "$farswap_dir/mount is still mounted"
+farswap_say "FUSE and loop, and why: $(sed -n 's/.*frontend: auto: //p' farswapd.log)"
 kill -TERM "${farswap_servers[@]}"
 wait "${farswap_servers[@]}" || farswap_fail "farmemd ended with $?"
