@@ -1,7 +1,10 @@
 #!/usr/bin/python3
-"""The runner of machines itself: what it passes on, what it ends, and what it takes for a complaint of the kernel's."""
+"""The runner of machines itself: what it passes on, what it ends, and what it takes for a complaint of the kernel's; and the
+shell in one."""
 import glob
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -11,6 +14,7 @@ import unittest
 
 VM_DIR = os.path.dirname(os.path.abspath(__file__))
 RUN = os.path.join(VM_DIR, "run")
+SHELL = os.path.join(VM_DIR, "shell")
 sys.path.insert(0, os.path.join(VM_DIR, "lib"))
 
 from console import complaints, excerpt, taints  # noqa: E402
@@ -169,6 +173,48 @@ class NotHere(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix="farswap-test-", dir="/var/tmp") as cache:
             self.run_without("no mirror of Debian 12", FARSWAP_VM_CACHE=cache)
             self.assertEqual(os.listdir(cache), ["lock"])
+
+
+class Shell(unittest.TestCase):
+    def test_no_terminal(self):
+        done = subprocess.run([SHELL], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=DEADLINE_S, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("needs a terminal", done.stdout)
+
+    def test_command(self):
+        """What is typed is run in there: its output and its exit status are to be seen, and `exit` ends the machine."""
+        with tempfile.TemporaryDirectory(prefix="farswap-test-", dir="/var/tmp") as folder:
+            ours, theirs = pty.openpty()
+            self.addCleanup(os.close, ours)
+            process = subprocess.Popen([SHELL], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+                                       env={**os.environ, "TMPDIR": folder})
+            self.addCleanup(process.kill)
+            os.close(theirs)
+            until = time.monotonic() + DEADLINE_S
+            read_terminal(ours, until, "# ")
+            os.write(ours, b'(uname -n; exit 3); echo "status=$?"; exit\n')
+            text = read_terminal(ours, until)
+            self.assertEqual(process.wait(DEADLINE_S), 0, text)
+            for words in ("farswap-vm\r", "status=3\r"):
+                self.assertIn(words, text)
+            self.assertEqual(glob.glob(os.path.join(folder, "farswap-vm-*")), [])
+
+
+def read_terminal(terminal, until, words=None):
+    """What is written there, up to those words, or until nobody has it open."""
+    text = ""
+    while words is None or words not in text:
+        if not select.select([terminal], [], [], max(until - time.monotonic(), 0))[0]:
+            raise AssertionError("waited in vain for %s: %s" % (words or "the end", text))
+        try:
+            text += os.read(terminal, 65536).decode(errors="replace")
+        except OSError:
+            # EIO
+            if words is None:
+                break
+            raise AssertionError("ended without %s: %s" % (words, text)) from None
+    return text
 
 
 def is_emulator(pid):
