@@ -18,8 +18,8 @@ from swap_table import Wrong, evaluate, table, wrong_rows  # noqa: E402
 
 LIMIT_S = 800
 # What a stock kernel and the packages of tools/install-deps have.
-ROWS = ["farswap-ublk-tcp", "farswap-nbd-kernel-tcp", "farswap-fuse-tcp", "farswap-ublk-verbs", "nvme-tcp", "nvme-rdma",
-        "nbd-nbdkit-tcp", "zram", "brd"]
+ROWS = ["farswap-ublk-tcp", "farswap-nbd-kernel-tcp", "farswap-fuse-tcp", "farswap-ublk-verbs", "farswap-nbd-kernel-verbs",
+        "farswap-fuse-verbs", "nvme-tcp", "nvme-rdma", "nbd-nbdkit-tcp", "zram", "brd"]
 
 
 def bench(results):
