@@ -371,7 +371,7 @@ static void start_with_slab(void)
 static void test_silence_is_not_asked_about(void **state)
 {
 	const int errs[] = { -ETIMEDOUT, -EHOSTUNREACH, -ENETUNREACH, -EADDRNOTAVAIL };
-	unsigned nr_asked, nr_tried;
+	unsigned nr_asked = 0, nr_tried;
 
 	(void)state;
 	start_with_slab();
