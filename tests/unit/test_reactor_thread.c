@@ -3,6 +3,7 @@
 /* Reactors with their threads: waking, descriptors, and what others may do to them meanwhile. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -514,6 +516,36 @@ static void test_poller_is_armed_before_sleep(void **state)
 	assert_true(nr_arms >= 10);
 }
 
+/* A process without a descriptor left: an error, whichever is the one that is missing, and none of the others stays open. */
+static void test_no_descriptor_left(void **state)
+{
+	struct sys_reactor_options options = { .name = "none", .cpu = -1 };
+	struct sys_reactor *other;
+	struct rlimit limit, few;
+	int fds[4]; /* for epoll, the wake and the alarm; and the next after them */
+
+	(void)state;
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(fds); i++)
+		assert_true((fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0);
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = limit;
+	for (unsigned i = 0; i < BASE_ARRAY_SIZE(fds); i++) {
+		int next;
+
+		few.rlim_cur = (rlim_t)fds[i];
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		assert_int_equal(sys_reactor_create(&options, &other), i < 3 ? -EMFILE : 0);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		if (i == 3)
+			sys_reactor_free(other);
+		next = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		assert_int_equal(next, fds[0]);
+		close(next);
+	}
+}
+
 static void test_no_such_cpu(void **state)
 {
 	struct sys_reactor_options options = { .name = "nowhere", .cpu = 100000 };
@@ -547,6 +579,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_poller_is_asked_while_it_works, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poller_is_armed_before_sleep, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poller_is_armed_before_sleep, setup_spinning, teardown),
+		cmocka_unit_test_setup_teardown(test_no_descriptor_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_such_cpu, setup, teardown),
 	};
 

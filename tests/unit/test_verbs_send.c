@@ -198,6 +198,28 @@ static void a_beat_finds_the_device_gone(void **state)
 	free(ops);
 }
 
+/* Who submits to a device that takes nothing any more is told so; and who closes then does not wait for the last beat. */
+static void a_turn_or_a_close_finds_it_gone(void **state)
+{
+	struct env *env = *state;
+	struct client_op op;
+
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	fabric_refuse(true);
+	client_op_init(&op, TRANSPORT_READ, 0, KEY, 0, env->bytes, 4096, 1);
+	assert_int_equal(client_run(&env->client, &op), -EIO);
+	assert_int_equal(client_wait_down(&env->client), -EIO);
+	client_close(&env->client);
+	fabric_refuse(false);
+	connect_to(env);
+	assert_int_equal(run(env, TRANSPORT_READ, 0, 0, env->bytes, 4096, 1), 0);
+	fabric_refuse(true);
+	client_close(&env->client);
+	assert_int_equal(env->client.nr_down, 0); /* who has closed it is told nothing */
+	fabric_refuse(false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +229,7 @@ int main(void)
 		TEST(small_writes_go_inline),
 		TEST(only_unknown_memory_is_copied),
 		TEST(a_beat_finds_the_device_gone),
+		TEST(a_turn_or_a_close_finds_it_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
