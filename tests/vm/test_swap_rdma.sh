@@ -97,9 +97,9 @@ hog 40 1
 drain_ended
 down
 
-# The kernel's NBD client has timeouts, which must not take a device for dead that is only slow. All packets are
-# lost for that: with the link down, a connection that is given up here puts the queue pair of rxe's connection manager into the
-# error state, and there Linux 6.12 leaves it, so that nothing is connected again.
+# The kernel's NBD client has timeouts, which must not take a device for dead that is only slow. All packets are lost for that:
+# with the link down, the queue pair of rxe's connection manager has been seen in the error state afterwards, not every time,
+# and there Linux 6.12 leaves it, so that nothing is connected again.
 # shellcheck disable=SC2034
 cgroup_patient=1
 up nbd-kernel --patience 60s --lost-after 60s

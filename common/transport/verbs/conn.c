@@ -73,6 +73,7 @@ static void conn_start_polling(struct verbs_conn *conn)
 	sys_poller_add(conn->head.reactor, &conn->poller);
 }
 
+/* Unless there is something. */
 static void conn_stop_polling(struct verbs_conn *conn)
 {
 	if (!conn->polling || conn->head.in_flight > 0 || verbs_conn_waits(conn))

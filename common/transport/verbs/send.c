@@ -193,7 +193,10 @@ static bool send_first(struct verbs_conn *conn)
 	return true;
 }
 
-/* As nearly all can: in one piece of registered memory, on a slab whose place is known, with nobody before it. */
+/*
+ * Into the batch, as nearly all can: in one piece of registered memory, on a slab whose place is known, with nobody before it.
+ * False: it has to wait, and nothing of it has been done.
+ */
 static bool send_at_once(struct verbs_conn *conn, struct transport_op *op)
 {
 	struct verbs_wr record = { .kind = VERBS_WR_OP, .op = op, .len_bytes = op->len_bytes, .chunk = -1 };
